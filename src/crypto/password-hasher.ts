@@ -1,0 +1,68 @@
+/** Passwords at rest: argon2id behind a bounded gate. Implements `PasswordHasher`. */
+import argon2 from 'argon2';
+import type { PasswordHasher } from '../oauth/ports.ts';
+import type { HashGate } from './hash-gate.ts';
+
+/** Cost of one hash, RFC 9106 §3.1. */
+export interface Argon2Parameters {
+  readonly memoryKibibytes: number;
+  readonly iterations: number;
+  readonly parallelism: number;
+}
+
+/** Builds a hasher for these parameters; every hash goes through the gate. */
+export function createPasswordHasher(
+  parameters: Argon2Parameters,
+  gate: HashGate,
+): PasswordHasher {
+  const hash = (password: string): Promise<string> =>
+    argon2.hash(normalizePassword(password), {
+      type: argon2.argon2id,
+      memoryCost: parameters.memoryKibibytes,
+      timeCost: parameters.iterations,
+      parallelism: parameters.parallelism,
+    });
+
+  return {
+    hash: (password) => gate(() => hash(password)),
+
+    verify: (password, passwordHash) =>
+      gate(async () => {
+        if (passwordHash === undefined) {
+          // The same work as for a person who exists, so that the time of an answer tells nothing.
+          await hash(password);
+          return 'mismatch';
+        }
+        const stored = parametersOf(passwordHash);
+        if (stored === undefined) {
+          await hash(password);
+          return 'unreadable';
+        }
+        const isRight = await argon2
+          .verify(passwordHash, normalizePassword(password))
+          .catch(() => undefined);
+        if (isRight === undefined) return 'unreadable';
+        if (!isRight) return 'mismatch';
+        return isWeaker(stored, parameters) ? 'match-needs-rehash' : 'match';
+      }),
+  };
+}
+
+/** NFC, so that one password typed on two keyboards is one password (NIST SP 800-63B-4 §3.1.1.2). */
+export const normalizePassword = (password: string): string => password.normalize('NFC');
+
+const phc = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/;
+
+function parametersOf(passwordHash: string): Argon2Parameters | undefined {
+  const match = phc.exec(passwordHash);
+  if (match === null) return undefined;
+  const [memoryKibibytes, iterations, parallelism] = match.slice(1).map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  return { memoryKibibytes, iterations, parallelism };
+}
+
+const isWeaker = (stored: Argon2Parameters, wanted: Argon2Parameters): boolean =>
+  stored.memoryKibibytes < wanted.memoryKibibytes || stored.iterations < wanted.iterations;

@@ -1,0 +1,55 @@
+/** Client authentication, RFC 6749 §2.3: presented credentials become a client, or `invalid_client`. */
+import type { Client } from './client.ts';
+import { digest, isSameDigest } from './opaque-token.ts';
+
+/** RFC 8414 §2 names; `none` is a public client that only says who it is. */
+export type ClientAuthenticationMethod = 'client_secret_basic' | 'client_secret_post' | 'none';
+
+/** What a request said about its client, by exactly one method (RFC 6749 §2.3). */
+export type PresentedClientCredentials =
+  | { readonly method: 'none'; readonly clientId: string }
+  | {
+      readonly method: 'client_secret_basic' | 'client_secret_post';
+      readonly clientId: string;
+      readonly clientSecret: string;
+    };
+
+export type ClientAuthentication =
+  | {
+      readonly outcome: 'authenticated';
+      readonly client: Client;
+      /** The digest of the secret that was shown; undefined for a public client. */
+      readonly secretDigest: Buffer | undefined;
+    }
+  | { readonly outcome: 'failed'; readonly detail: string };
+
+/**
+ * Decides whether the presented credentials are this client's.
+ *
+ * A confidential client must show a secret and a public one must not (RFC 6749 §3.2.1): accepting a
+ * made-up secret from a public client would let it believe that it is protected.
+ *
+ * @param client who was found under the presented `clientId`, if anybody
+ */
+export function authenticateClient(
+  presented: PresentedClientCredentials | undefined,
+  client: Client | undefined,
+): ClientAuthentication {
+  if (presented === undefined) return failed('no client identification');
+  if (presented.method === 'none') {
+    if (client === undefined) return failed('unknown client');
+    return client.clientType === 'public'
+      ? { outcome: 'authenticated', client, secretDigest: undefined }
+      : failed('confidential client without a secret');
+  }
+  // Computed for an unknown client too, so that time does not tell whether it exists.
+  const presentedDigest = digest(presented.clientSecret);
+  if (client === undefined) return failed('unknown client');
+  if (client.clientType === 'public') return failed('public client with a secret');
+  const isRight = client.secretDigests.some((stored) => isSameDigest(presentedDigest, stored));
+  return isRight
+    ? { outcome: 'authenticated', client, secretDigest: presentedDigest }
+    : failed('wrong client secret');
+}
+
+const failed = (detail: string): ClientAuthentication => ({ outcome: 'failed', detail });

@@ -1,0 +1,93 @@
+/** The refusals of the protocol, RFC 6749 §5.2, and the one answer for trouble that is ours. */
+
+/** Error codes that RFC 6749 §5.2 defines for the token endpoint; RFC 7009 and RFC 7662 reuse them. */
+export type OAuthErrorCode =
+  | 'invalid_request'
+  | 'invalid_client'
+  | 'invalid_grant'
+  | 'unauthorized_client'
+  | 'unsupported_grant_type'
+  | 'invalid_scope';
+
+/**
+ * Constant texts for `error_description`: inside RFC 6749 §5.2's character set and never built from
+ * input, so they can neither break a header or a log nor answer an attacker's question.
+ */
+const descriptions: Readonly<Record<OAuthErrorCode, string>> = {
+  invalid_request:
+    'The request is missing a parameter, repeats a parameter, or is otherwise malformed.',
+  invalid_client: 'Client authentication failed.',
+  invalid_grant:
+    'The credentials or the token are invalid, expired, revoked, or were issued to another client.',
+  unauthorized_client: 'This client may not use this grant type.',
+  unsupported_grant_type: 'This grant type is not supported.',
+  invalid_scope: 'The requested scope is malformed, unknown, or exceeds what may be granted.',
+};
+
+/** What the log may say about a refusal. Never a token, a secret or a password. */
+export interface RefusalContext {
+  readonly clientId?: string | undefined;
+  readonly familyId?: string | undefined;
+  readonly subject?: string | undefined;
+  /** Set when the refusal means that somebody may be attacking; logged at `warn`. */
+  readonly securityEvent?: SecurityEventKind | undefined;
+  readonly cause?: unknown;
+}
+
+/** Kinds of events that somebody should look at; the durable ones are rows of `security_event`. */
+export type SecurityEventKind = 'refresh_token_replay' | 'refresh_token_of_another_client';
+
+/** A refusal that the protocol defines. `description` is for the client, `detail` for the log only. */
+export class OAuthError extends Error {
+  override readonly name = 'OAuthError';
+  readonly code: OAuthErrorCode;
+  readonly description: string;
+  readonly detail: string;
+  readonly context: RefusalContext;
+
+  constructor(code: OAuthErrorCode, detail: string, context: RefusalContext = {}) {
+    super(`${code}: ${detail}`, { cause: context.cause });
+    this.code = code;
+    this.description = descriptions[code];
+    this.detail = detail;
+    this.context = context;
+  }
+}
+
+/** RFC 6749 §5.2: malformed, incomplete or ambiguous request. */
+export const invalidRequest = (detail: string, context?: RefusalContext) =>
+  new OAuthError('invalid_request', detail, context);
+
+/** RFC 6749 §5.2: unknown client, no or failed client authentication. */
+export const invalidClient = (detail: string, context?: RefusalContext) =>
+  new OAuthError('invalid_client', detail, context);
+
+/** RFC 6749 §5.2: wrong password, or a refresh token that is not (or no longer) good for this client. */
+export const invalidGrant = (detail: string, context?: RefusalContext) =>
+  new OAuthError('invalid_grant', detail, context);
+
+/** RFC 6749 §5.2: the authenticated client was not registered for this grant. */
+export const unauthorizedClient = (detail: string, context?: RefusalContext) =>
+  new OAuthError('unauthorized_client', detail, context);
+
+/** RFC 6749 §5.2: a grant type that this server does not have, or has switched off. */
+export const unsupportedGrantType = (detail: string, context?: RefusalContext) =>
+  new OAuthError('unsupported_grant_type', detail, context);
+
+/** RFC 6749 §5.2 and §3.3: malformed, unknown or excessive scope. */
+export const invalidScope = (detail: string, context?: RefusalContext) =>
+  new OAuthError('invalid_scope', detail, context);
+
+/**
+ * Trouble that is ours (database, overload) and says nothing about the caller's credentials: 503.
+ * Clients keep their token and try again; a 4xx would make many of them sign the person out.
+ */
+export class TemporarilyUnavailable extends Error {
+  override readonly name = 'TemporarilyUnavailable';
+  readonly retryAfterSeconds: number;
+
+  constructor(detail: string, options: { retryAfterSeconds?: number; cause?: unknown } = {}) {
+    super(detail, { cause: options.cause });
+    this.retryAfterSeconds = options.retryAfterSeconds ?? 1;
+  }
+}

@@ -1,0 +1,41 @@
+/** A grant type: one module with one function, RFC 6749 §4. */
+import type { Client, GrantType } from '../client.ts';
+import type { PresentedClientCredentials } from '../client-authentication.ts';
+import type { PresentedToken } from '../opaque-token.ts';
+import type { LookUp, RequestOrigin } from '../ports.ts';
+import type { Scope } from '../scope.ts';
+
+/** A token request after its syntax was checked; parameters that were empty are undefined (RFC 6749 §3.2). */
+export interface TokenRequest {
+  readonly grantType: string;
+  readonly credentials: PresentedClientCredentials | undefined;
+  readonly scope: string | undefined;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly refreshToken: string | undefined;
+  readonly origin: RequestOrigin;
+}
+
+/** A token request whose client is authenticated and may use the grant. */
+export interface AuthenticatedTokenRequest extends TokenRequest {
+  readonly client: Client;
+  readonly requestedScope: Scope | undefined;
+  readonly presentedToken: PresentedToken | undefined;
+  readonly lookUp: LookUp;
+}
+
+/** A successful answer, RFC 6749 §5.1, and what the log may say about it. */
+export interface IssuedTokens {
+  readonly accessToken: string;
+  readonly expiresInSeconds: number;
+  readonly refreshToken: string | undefined;
+  readonly grantedScope: Scope;
+  readonly event: 'login' | 'refresh' | 'refresh_retry';
+  readonly familyId: string;
+  readonly subject: string | undefined;
+}
+
+export interface Grant {
+  readonly grantType: GrantType;
+  issue(request: AuthenticatedTokenRequest): Promise<IssuedTokens>;
+}

@@ -1,0 +1,102 @@
+/** The resource owner password credentials grant, RFC 6749 §4.3. */
+import { invalidGrant, invalidRequest } from '../errors.ts';
+import {
+  digest,
+  formatAccessToken,
+  formatRefreshToken,
+  generateFamilyId,
+  generateLineage,
+  generateSecret,
+} from '../opaque-token.ts';
+import type { PasswordHasher, ResourceOwner, ResourceOwnerStore, TokenStore } from '../ports.ts';
+import { grantScope, type Scope } from '../scope.ts';
+import { normalizeUsername } from '../username.ts';
+import type { AuthenticatedTokenRequest, Grant, IssuedTokens } from './grant.ts';
+
+export interface PasswordGrantPorts {
+  readonly tokens: TokenStore;
+  readonly resourceOwners: ResourceOwnerStore;
+  readonly passwords: PasswordHasher;
+}
+
+/**
+ * Exchanges a person's password for the first tokens of a new family.
+ *
+ * Scope is decided before the password, so that the answer to a bad scope says nothing about it.
+ *
+ * @see RFC 6749 §4.3.2
+ */
+export function passwordGrant(ports: PasswordGrantPorts): Grant {
+  return {
+    grantType: 'password',
+    async issue(request) {
+      const { username, password, client } = request;
+      if (username === undefined) throw invalidRequest('username is missing');
+      if (password === undefined) throw invalidRequest('password is missing');
+      const grantedScope = grantScope(request.requestedScope, client.scope);
+      const resourceOwner = await authenticateResourceOwner(ports, username, password);
+      return startFamily(ports.tokens, request, resourceOwner, grantedScope);
+    },
+  };
+}
+
+/**
+ * Verifies a password.
+ *
+ * Unknown, disabled and password-less people cost the same work and get the same answer.
+ *
+ * @throws OAuthError `invalid_grant`
+ */
+async function authenticateResourceOwner(
+  { resourceOwners, passwords }: PasswordGrantPorts,
+  username: string,
+  password: string,
+): Promise<ResourceOwner> {
+  const owner = await resourceOwners.findByUsername(normalizeUsername(username));
+  const verdict = await passwords.verify(password, owner?.passwordHash);
+  if (owner === undefined) throw invalidGrant('unknown resource owner');
+  const context = { subject: owner.subject };
+  if (verdict === 'unreadable') throw invalidGrant('stored password hash is unreadable', context);
+  if (verdict === 'mismatch') throw invalidGrant('wrong password', context);
+  if (owner.isDisabled) throw invalidGrant('resource owner is disabled', context);
+  if (verdict === 'match-needs-rehash') {
+    await resourceOwners.upgradePasswordHash(owner, await passwords.hash(password));
+  }
+  return owner;
+}
+
+async function startFamily(
+  tokens: TokenStore,
+  { client, origin }: AuthenticatedTokenRequest,
+  resourceOwner: ResourceOwner,
+  grantedScope: Scope,
+): Promise<IssuedTokens> {
+  const familyId = generateFamilyId();
+  const lineage = generateLineage();
+  const refreshSecret = generateSecret();
+  const accessSecret = generateSecret();
+  const mayRefresh = client.grantTypes.has('refresh_token');
+  const started = await tokens.startFamily({
+    familyId,
+    client,
+    resourceOwner,
+    scope: grantedScope,
+    refreshToken: mayRefresh
+      ? { lineageDigest: digest(lineage), digest: digest(refreshSecret) }
+      : undefined,
+    accessTokenDigest: digest(accessSecret),
+    origin,
+  });
+  if (started.outcome === 'lost') {
+    throw invalidGrant('credentials changed during login', { subject: resourceOwner.subject });
+  }
+  return {
+    accessToken: formatAccessToken(familyId, accessSecret),
+    expiresInSeconds: started.accessTokenExpiresInSeconds,
+    refreshToken: mayRefresh ? formatRefreshToken(familyId, lineage, refreshSecret) : undefined,
+    grantedScope,
+    event: 'login',
+    familyId,
+    subject: resourceOwner.subject,
+  };
+}

@@ -1,0 +1,151 @@
+/** What the protocol needs from the outside. Implemented in `storage/` and `crypto/`. */
+import type { Client } from './client.ts';
+import type { SecurityEventKind } from './errors.ts';
+import type { PresentedToken } from './opaque-token.ts';
+import type { Scope } from './scope.ts';
+import type { ServicePulse, TokenFamily } from './token-family.ts';
+
+/** What one request needs to know, read by one statement after the request arrived. */
+export interface LookUp {
+  /** The database's clock when the statement ran; every expiry is judged by it. */
+  readonly now: Date;
+  /** The calling client, unless unknown, disabled or deleted. Its credentials are not verified yet. */
+  readonly client: Client | undefined;
+  readonly family: TokenFamily | undefined;
+  readonly accessToken: AccessToken | undefined;
+  readonly pulse: ServicePulse;
+}
+
+export interface LookUpRequest {
+  readonly clientId: string | undefined;
+  readonly token: PresentedToken | undefined;
+  /** Asks for this access token of the family, when `token` is not one itself. */
+  readonly accessTokenDigest?: Buffer;
+}
+
+/** A stored access token. It is good only while its family is alive too. */
+export interface AccessToken {
+  readonly scope: Scope;
+  readonly issuedAt: Date;
+  readonly expiresAt: Date;
+  readonly revokedAt: Date | undefined;
+}
+
+/** Where a request comes from; kept with a family so that people recognise their sessions. */
+export interface RequestOrigin {
+  readonly address: string;
+  readonly userAgent: string | undefined;
+  /** What the client calls the device, e.g. "Alice's phone". */
+  readonly deviceLabel: string | undefined;
+}
+
+export interface NewAccessToken {
+  readonly digest: Buffer;
+  readonly scope: Scope;
+}
+
+export interface NewFamily {
+  readonly familyId: string;
+  readonly client: Client;
+  readonly resourceOwner: ResourceOwner;
+  readonly scope: Scope;
+  /** Undefined where the client may not refresh. */
+  readonly refreshToken: { readonly lineageDigest: Buffer; readonly digest: Buffer } | undefined;
+  readonly accessTokenDigest: Buffer;
+  readonly origin: RequestOrigin;
+}
+
+export interface Rotation {
+  readonly familyId: string;
+  readonly client: Client;
+  readonly presentedDigest: Buffer;
+  readonly successorDigest: Buffer;
+  readonly successorSalt: Buffer;
+  readonly accessToken: NewAccessToken;
+}
+
+/** An access token beside the current refresh token, for a retry that cannot have the derived one. */
+export interface AdditionalAccessToken {
+  readonly familyId: string;
+  readonly client: Client;
+  /** Nothing is issued unless this still is the family's current refresh token. */
+  readonly currentDigest: Buffer;
+  readonly accessToken: NewAccessToken;
+}
+
+/** `lost`: the family changed since it was read; read it again and decide again. */
+export type IssueOutcome =
+  | { readonly outcome: 'issued'; readonly accessTokenExpiresInSeconds: number }
+  | { readonly outcome: 'lost' };
+
+export type RevocationReason =
+  | 'revoked'
+  | 'replay'
+  | 'password_changed'
+  | 'disabled'
+  | 'session_limit'
+  | 'administrator';
+
+export interface SecurityEvent {
+  readonly kind: SecurityEventKind;
+  readonly familyId: string;
+  readonly client: Client;
+  readonly origin: RequestOrigin;
+}
+
+/**
+ * Token families and their tokens.
+ *
+ * Every method throws `TemporarilyUnavailable` when the database does not answer; whether a write
+ * happened is then unknown, and the caller must not repeat it.
+ */
+export interface TokenStore {
+  lookUp(request: LookUpRequest): Promise<LookUp>;
+  /** `lost`: the resource owner was disabled, deleted or given another password since it was read. */
+  startFamily(family: NewFamily): Promise<IssueOutcome>;
+  /** Replaces the presented token by its successor if it still is current and the family is alive. */
+  rotate(rotation: Rotation): Promise<IssueOutcome>;
+  issueAdditionalAccessToken(request: AdditionalAccessToken): Promise<IssueOutcome>;
+  /** Ends a family for good, with the event that explains it; false if it had ended before. */
+  revokeFamily(
+    familyId: string,
+    reason: RevocationReason,
+    event?: SecurityEvent,
+  ): Promise<boolean>;
+  /** False if there is no such token or it was revoked before. */
+  revokeAccessToken(familyId: string, accessTokenDigest: Buffer): Promise<boolean>;
+  recordSecurityEvent(event: SecurityEvent): Promise<void>;
+  /** Marks a client secret as in use, at most once a minute; nothing waits for it and it never fails. */
+  noteSecretUse(client: Client, secretDigest: Buffer): void;
+  /** Writes a sign of life, and the outage if the previous one is too old. */
+  recordPulse(): Promise<void>;
+}
+
+/** A person as read before their password is verified. */
+export interface ResourceOwner {
+  /** `sub`: stable, never given to anybody else. */
+  readonly subject: string;
+  readonly username: string;
+  /** argon2id PHC string; undefined for somebody who has no password. */
+  readonly passwordHash: string | undefined;
+  /** Moves with every password change, disable and enable. */
+  readonly credentialVersion: number;
+  readonly isDisabled: boolean;
+}
+
+export interface ResourceOwnerStore {
+  /** Finds by the normalised form of the name (NFC, lower case). */
+  findByUsername(username: string): Promise<ResourceOwner | undefined>;
+  /** Replaces a hash by one with current parameters, unless the password was changed meanwhile. */
+  upgradePasswordHash(owner: ResourceOwner, passwordHash: string): Promise<void>;
+}
+
+/** Hashes are slow on purpose: both methods wait for their turn and shed load with `TemporarilyUnavailable`. */
+export interface PasswordHasher {
+  hash(password: string): Promise<string>;
+  /** Costs the same when there is no hash to verify against, so that time tells nothing. */
+  verify(password: string, passwordHash: string | undefined): Promise<PasswordVerdict>;
+}
+
+/** `unreadable`: the stored hash is damaged, which is our fault and must not look like another answer. */
+export type PasswordVerdict = 'match' | 'match-needs-rehash' | 'mismatch' | 'unreadable';

@@ -1,0 +1,10 @@
+/** User names, RFC 6749 Appendix A.15 and RFC 8265 §3.3. */
+
+/**
+ * The form in which user names are stored and compared: NFC and lower case.
+ *
+ * Nothing is trimmed and no look-alikes are folded: a name with a Cyrillic letter or an invisible
+ * character stays another name and never finds somebody else's account.
+ */
+export const normalizeUsername = (username: string): string =>
+  username.normalize('NFC').toLowerCase().normalize('NFC');

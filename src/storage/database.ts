@@ -1,0 +1,163 @@
+/** The connection to PostgreSQL: the mapper for administrative work, and its pool for the hot paths. */
+import { MikroORM } from '@mikro-orm/postgresql';
+import pg from 'pg';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
+import { StartUpError } from '../start-up-error.ts';
+import type { Statement } from './hot-statements.ts';
+import { ormConfig } from './orm.ts';
+
+/** The oldest server that is tested; anything older lacks what the statements use. */
+const OLDEST_SERVER_VERSION = 15;
+
+export interface DatabaseOptions {
+  readonly databaseUrl: string;
+  readonly maximumConnections: number;
+  readonly acquireTimeoutSeconds: number;
+  readonly statementTimeoutSeconds: number;
+  /** How long a statement waits for a row that another one holds. */
+  readonly lockTimeoutSeconds: number;
+}
+
+export interface Database {
+  readonly orm: MikroORM;
+  /**
+   * Runs a named statement with bind parameters.
+   *
+   * @throws TemporarilyUnavailable when the database does not answer; whether a write happened is unknown
+   */
+  run<Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  /** Runs statements in one READ COMMITTED transaction on one connection. */
+  transaction<T>(work: (run: Database['run']) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the pool and checks that the server answers and is new enough.
+ *
+ * @throws StartUpError with one line that names the server without its password
+ */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  let pool: pg.Pool | undefined;
+  const orm = new MikroORM(
+    ormConfig({
+      databaseUrl: options.databaseUrl,
+      maximumConnections: options.maximumConnections,
+      acquireTimeoutSeconds: options.acquireTimeoutSeconds,
+      onPoolCreated: (created) => {
+        pool = created;
+        prepareConnections(created, options);
+      },
+    }),
+  );
+  try {
+    await orm.connect();
+    // The pool exists only after the first use of the connection.
+    const [row] = await orm.em.getConnection().execute('show server_version_num');
+    assertServerVersion(Number(row?.server_version_num));
+  } catch (error) {
+    await orm.close(true).catch(() => {});
+    if (error instanceof StartUpError) throw error;
+    throw new StartUpError(
+      `Cannot use the database at ${withoutSecrets(options.databaseUrl)}: ${reasonOf(error)}`,
+    );
+  }
+  return databaseOn(orm, pool as pg.Pool);
+}
+
+function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
+  return {
+    orm,
+    run: (statement, values) => runOn(pool, statement, values),
+    async transaction(work) {
+      const client = await pool.connect().catch(rethrowAsUnavailable);
+      let failure: unknown;
+      try {
+        await client.query('begin');
+        const result = await work((statement, values) => runOn(client, statement, values));
+        await client.query('commit');
+        return result;
+      } catch (error) {
+        failure = error;
+        return rethrowAsUnavailable(error);
+      } finally {
+        // A connection in an unknown state is closed, which also rolls its transaction back.
+        client.release(failure !== undefined);
+      }
+    },
+    close: () => orm.close(true),
+  };
+}
+
+/**
+ * Settings of every connection, sent before its first query.
+ *
+ * The hot statements find rows by key only. A plan made while tables are small would scan them, and
+ * would be kept when they are large, so plans are generic and may not scan.
+ */
+function prepareConnections(pool: pg.Pool, options: DatabaseOptions): void {
+  const settings = [
+    `set statement_timeout = '${options.statementTimeoutSeconds}s'`,
+    `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
+    `set idle_in_transaction_session_timeout = '${options.statementTimeoutSeconds * 2}s'`,
+    'set plan_cache_mode = force_generic_plan',
+    'set enable_seqscan = off',
+    'set enable_hashjoin = off',
+    'set enable_mergejoin = off',
+  ].join('; ');
+  pool.on('connect', (client) => {
+    // A failure here is a failure of the connection, which the query behind it reports.
+    client.query(settings).catch(() => {});
+  });
+}
+
+async function runOn<Row extends pg.QueryResultRow>(
+  on: pg.Pool | pg.PoolClient,
+  statement: Statement,
+  values: readonly unknown[],
+): Promise<Row[]> {
+  try {
+    const result = await on.query<Row>({
+      name: statement.name,
+      text: statement.text,
+      values: [...values],
+      // The mapper's pool leaves instants as text; these statements want dates.
+      types: pg.types,
+    });
+    return result.rows;
+  } catch (error) {
+    return rethrowAsUnavailable(error);
+  }
+}
+
+/**
+ * SQLSTATE classes and codes that say nothing about the request: connection, resources, operator
+ * intervention, system error, serialization, deadlock, lock not available.
+ */
+const unavailable = /^(08...|53...|57...|58...|40001|40P01|55P03)$/;
+
+/** Turns trouble with the database into 503; everything else is a bug and stays what it is. */
+function rethrowAsUnavailable(error: unknown): never {
+  if (error instanceof pg.DatabaseError && !unavailable.test(error.code ?? '')) throw error;
+  if (error instanceof TypeError || error instanceof TemporarilyUnavailable) throw error;
+  throw new TemporarilyUnavailable('database does not answer', { cause: error });
+}
+
+function assertServerVersion(serverVersionNumber: number): void {
+  if (serverVersionNumber >= OLDEST_SERVER_VERSION * 10_000) return;
+  const version = Math.floor(serverVersionNumber / 10_000);
+  throw new StartUpError(
+    `PostgreSQL ${version} is too old: version ${OLDEST_SERVER_VERSION} or newer is needed.`,
+  );
+}
+
+/** Host and database name of a connection string. */
+export function withoutSecrets(databaseUrl: string): string {
+  const { hostname, port, pathname } = new URL(databaseUrl);
+  return `${hostname}${port && `:${port}`}${pathname}`;
+}
+
+/** One line about why a connection failed; an error with several addresses has an empty message. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
+  return error instanceof Error ? (error.message.split('\n')[0] as string) : String(error);
+}

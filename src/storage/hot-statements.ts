@@ -1,0 +1,343 @@
+/**
+ * The statements of the hot paths: named, prepared once per connection, with bind parameters only.
+ *
+ * Each takes arrays and answers a row per request, found again by its `ordinal`, never by position.
+ * Each names the indexes it uses; none may scan a table.
+ */
+
+/** A named prepared statement. */
+export interface Statement {
+  readonly name: string;
+  readonly text: string;
+}
+
+/**
+ * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f` of client `c`.
+ * The decision was made on what was read; this is the guard that it still holds when it is written.
+ */
+const familyIsAlive = `
+      f.revoked_at is null
+      and f.expires_at > i.now
+      and (c.sessions_valid_after is null or f.started_at > c.sessions_valid_after)
+      and (s.sessions_valid_after is null or f.started_at > s.sessions_valid_after)
+      and c.disabled_at is null and c.deleted_at is null
+      and not exists (
+        select from resource_owner o
+        where o.id = f.resource_owner_id and o.disabled_at is not null
+      )`;
+
+/**
+ * Reads all that one request needs: its client with its secrets, a family with its client and resource
+ * owner, and an access token.
+ *
+ * Indexes: server_state_pkey, client_client_id_unique, client_secret_pkey, token_family_pkey,
+ * client_pkey, resource_owner_pkey, access_token_pkey.
+ */
+export const lookUpStatement: Statement = {
+  name: 'heirloom-look-up',
+  text: `
+  select
+    r.ordinal, i.now,
+    s.pulse_at, s.outage_began_at, s.resumed_at,
+    caller.key as caller_key, caller.client_id as caller_client_id,
+    caller.client_type, caller.grant_types, caller.scope as caller_scope,
+    caller.introspection_right, caller.audience as caller_audience,
+    caller.access_token_lifetime_seconds, caller.refresh_token_idle_lifetime_seconds,
+    caller.refresh_token_lifetime_seconds, caller.retry_window_seconds,
+    (
+      select array_agg(cs.digest) from client_secret cs
+      where cs.client_key = caller.key and (cs.expires_at is null or cs.expires_at > i.now)
+    ) as secret_digests,
+    f.id as family_id, f.client_key as family_client_key, c.client_id as family_client_id,
+    f.resource_owner_id, o.username, f.scope as family_scope, f.audience as family_audience,
+    f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
+    f.rotated_at, f.retry_until, f.started_at, f.idle_expires_at,
+    f.expires_at as family_expires_at, f.revoked_at as family_revoked_at,
+    greatest(c.sessions_valid_after, s.sessions_valid_after) as sessions_valid_after,
+    (c.disabled_at is not null or c.deleted_at is not null or o.disabled_at is not null)
+      as is_suspended,
+    a.digest as access_token_digest, a.scope as access_token_scope, a.issued_at,
+    a.expires_at as access_token_expires_at, a.revoked_at as access_token_revoked_at
+  from unnest($1::int[], $2::text[], $3::uuid[], $4::bytea[])
+    as r(ordinal, client_id, family_id, access_token_digest)
+  cross join (select clock_timestamp() as now offset 0) i
+  join server_state s on s.id = 1
+  left join client caller
+    on caller.client_id = r.client_id and caller.disabled_at is null and caller.deleted_at is null
+  left join token_family f on f.id = r.family_id
+  left join client c on c.key = f.client_key
+  left join resource_owner o on o.id = f.resource_owner_id
+  left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest`,
+};
+
+/**
+ * Finds a resource owner by normalised name.
+ *
+ * Index: resource_owner_username_unique.
+ */
+export const findResourceOwnerStatement: Statement = {
+  name: 'heirloom-find-resource-owner',
+  text: `
+  select id, username, password_hash, credential_version, disabled_at is not null as is_disabled
+  from resource_owner where username = $1`,
+};
+
+/**
+ * Starts a family for a resource owner whose credentials are still those that were verified.
+ *
+ * `for share` waits for a password change or a disable in flight and then sees its outcome; those
+ * update the owner first and revoke families in a second statement, which sees this family.
+ * Instants are whole seconds, so that a token dies at the very `exp` that introspection announces.
+ * The person's oldest families above the limit end in the same statement.
+ *
+ * Indexes: resource_owner_pkey, token_family_resource_owner_id_started_at_index, token_family_pkey.
+ */
+export const startFamilyStatement: Statement = {
+  name: 'heirloom-start-family',
+  text: `
+  with owner as materialized (
+    select id from resource_owner
+    where id = $1 and credential_version = $2 and disabled_at is null
+    for share
+  ), instant as materialized (
+    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+  ), family as (
+    insert into token_family (
+      id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
+      started_at, idle_expires_at, expires_at, device_label, user_agent, address
+    )
+    select
+      $3, $4, $5, $6, owner.id, $7, $8,
+      i.now,
+      least(i.second + $10 * interval '1 second', i.second + $11 * interval '1 second'),
+      i.second + $11 * interval '1 second',
+      $13, $14, $15
+    from owner cross join instant i
+    returning id, expires_at
+  ), token as (
+    insert into access_token (family_id, digest, scope, issued_at, expires_at)
+    select
+      family.id, $9, $7, i.second,
+      least(i.second + $12 * interval '1 second', family.expires_at)
+    from family cross join instant i
+    returning extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+  ), ended as (
+    update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
+    from owner cross join instant i
+    where f.id in (
+      select older.id from token_family older
+      where older.resource_owner_id = owner.id and older.revoked_at is null
+        and older.expires_at > i.now and older.idle_expires_at > i.now
+      order by older.started_at desc offset $16
+    )
+  )
+  select expires_in_seconds from token`,
+};
+
+/**
+ * Takes the lock of one family before a statement that could not get it without waiting.
+ *
+ * Index: token_family_pkey.
+ */
+export const lockFamilyStatement: Statement = {
+  name: 'heirloom-lock-family',
+  text: 'select from token_family where id = $1 for no key update',
+};
+
+/**
+ * Rotates: compare-and-set of the current digest, and the access token that comes with it.
+ *
+ * Locks are taken in id order and never waited for, so statements cannot block each other in a
+ * circle. A family whose lock was taken by somebody else answers `not_locked`, one that changed since
+ * it was read `lost`. Issuing deletes the family's expired access tokens and the oldest above 16.
+ *
+ * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_pkey, access_token_pkey.
+ */
+export const rotateStatement: Statement = {
+  name: 'heirloom-rotate',
+  text: `
+  with request as materialized (
+    select * from unnest(
+      $1::int[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[],
+      $6::bytea[], $7::text[], $8::int[], $9::int[], $10::int[]
+    ) as r(
+      ordinal, family_id, presented_digest, successor_digest, successor_salt,
+      access_digest, access_scope, access_lifetime, idle_lifetime, retry_window
+    )
+  ), locked as materialized (
+    select f.id from token_family f
+    where f.id = any ($2)
+    order by f.id
+    for no key update skip locked
+  ), instant as materialized (
+    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+  ), rotated as (
+    update token_family f set
+      generation = f.generation + 1,
+      previous_digest = f.current_digest,
+      current_digest = r.successor_digest,
+      successor_salt = r.successor_salt,
+      rotated_at = i.now,
+      retry_until = i.now + r.retry_window * interval '1 second',
+      idle_expires_at = least(i.second + r.idle_lifetime * interval '1 second', f.expires_at)
+    from request r
+    join locked l on l.id = r.family_id
+    cross join instant i
+    join server_state s on s.id = 1
+    join client c on true
+    where f.id = r.family_id and c.key = f.client_key
+      and f.current_digest = r.presented_digest
+      and f.idle_expires_at > i.now
+      and ${familyIsAlive}
+    returning r.ordinal, f.id, f.expires_at, r.access_digest, r.access_scope, r.access_lifetime
+  ), issued as (
+    insert into access_token (family_id, digest, scope, issued_at, expires_at)
+    select
+      rotated.id, access_digest, access_scope, i.second,
+      least(i.second + access_lifetime * interval '1 second', rotated.expires_at)
+    from rotated cross join instant i
+    returning family_id, extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+  ), trimmed as (
+    delete from access_token a using rotated cross join instant i
+    where a.family_id = rotated.id and (
+      a.expires_at <= i.now
+      or a.digest in (
+        select kept.digest from access_token kept
+        where kept.family_id = rotated.id and kept.expires_at > i.now
+        order by kept.issued_at desc, kept.digest offset 15
+      )
+    )
+  )
+  select
+    r.ordinal, issued.expires_in_seconds,
+    case
+      when rotated.id is not null then 'rotated'
+      when l.id is not null then 'lost'
+      else 'not_locked'
+    end as outcome
+  from request r
+  left join locked l on l.id = r.family_id
+  left join rotated on rotated.ordinal = r.ordinal
+  left join issued on issued.family_id = rotated.id`,
+};
+
+/**
+ * Issues an access token beside the current refresh token, for a retry whose derived one is gone.
+ * Runs after `lockFamilyStatement` in the same transaction.
+ *
+ * Indexes: as `rotateStatement`.
+ */
+export const issueAdditionalStatement: Statement = {
+  name: 'heirloom-issue-additional',
+  text: `
+  with instant as materialized (
+    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+  ), family as materialized (
+    select f.id, f.expires_at
+    from token_family f
+    join client c on c.key = f.client_key
+    join server_state s on s.id = 1
+    cross join instant i
+    where f.id = $1 and f.current_digest = $2 and ${familyIsAlive}
+  ), issued as (
+    insert into access_token (family_id, digest, scope, issued_at, expires_at)
+    select
+      family.id, $3, $4, i.second,
+      least(i.second + $5 * interval '1 second', family.expires_at)
+    from family cross join instant i
+    returning extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+  ), trimmed as (
+    delete from access_token a using family cross join instant i
+    where a.family_id = family.id and (
+      a.expires_at <= i.now
+      or a.digest in (
+        select kept.digest from access_token kept
+        where kept.family_id = family.id and kept.expires_at > i.now
+        order by kept.issued_at desc, kept.digest offset 15
+      )
+    )
+  )
+  select expires_in_seconds from issued`,
+};
+
+/**
+ * Ends a family, with the event that explains it. Answers a row if this call ended it.
+ *
+ * Index: token_family_pkey.
+ */
+export const revokeFamilyStatement: Statement = {
+  name: 'heirloom-revoke-family',
+  text: `
+  with ended as (
+    update token_family set revoked_at = clock_timestamp(), revocation_reason = $2
+    where id = $1 and revoked_at is null
+    returning id, resource_owner_id, address
+  ), event as (
+    insert into security_event (kind, family_id, client_id, subject, address, family_address)
+    select $3, id, $4, resource_owner_id, $5, address from ended where $3::text is not null
+  )
+  select id from ended`,
+};
+
+/**
+ * Revokes one access token. Answers a row if this call revoked it.
+ *
+ * Index: access_token_pkey.
+ */
+export const revokeAccessTokenStatement: Statement = {
+  name: 'heirloom-revoke-access-token',
+  text: `
+  update access_token set revoked_at = clock_timestamp()
+  where family_id = $1 and digest = $2 and revoked_at is null
+  returning digest`,
+};
+
+/**
+ * Records an event about a family that goes on.
+ *
+ * Index: token_family_pkey.
+ */
+export const recordSecurityEventStatement: Statement = {
+  name: 'heirloom-record-security-event',
+  text: `
+  insert into security_event (kind, family_id, client_id, subject, address, family_address)
+  select $1, id, $3, resource_owner_id, $4, address from token_family where id = $2`,
+};
+
+/**
+ * Writes the sign of life and, where the last one is too old, the outage.
+ *
+ * An outage that began while windows of the one before it could still be open (300 s is the longest
+ * window) continues that one: only one outage is remembered, and no window may be lost between two.
+ *
+ * Index: server_state_pkey.
+ */
+export const pulseStatement: Statement = {
+  name: 'heirloom-pulse',
+  text: `
+  update server_state set
+    outage_began_at = case
+      when clock_timestamp() - pulse_at <= $1 * interval '1 second' then outage_began_at
+      when pulse_at < resumed_at + interval '300 seconds' then outage_began_at
+      else pulse_at
+    end,
+    resumed_at = case
+      when clock_timestamp() - pulse_at <= $1 * interval '1 second' then resumed_at
+      else clock_timestamp()
+    end,
+    pulse_at = clock_timestamp()
+  where id = 1`,
+};
+
+/**
+ * Notes when a client secret was last used, at most once a minute.
+ *
+ * Index: client_secret_pkey.
+ */
+export const noteSecretUseStatement: Statement = {
+  name: 'heirloom-note-secret-use',
+  text: `
+  update client_secret set last_used_at = clock_timestamp()
+  where client_key = $1 and digest = $2
+    and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')`,
+};

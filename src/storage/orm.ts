@@ -1,0 +1,37 @@
+/** How MikroORM is configured, for the server, its migrations and the mapper's own command line alike. */
+import { Migrator } from '@mikro-orm/migrations';
+import { defineConfig } from '@mikro-orm/postgresql';
+import type { Pool } from 'pg';
+import { migrations } from '../../migrations/index.ts';
+import { entities } from './entities.ts';
+
+export interface OrmOptions {
+  readonly databaseUrl: string;
+  readonly maximumConnections: number;
+  /** How long a request waits for a free connection, and a connection for the server. */
+  readonly acquireTimeoutSeconds: number;
+  readonly onPoolCreated?: (pool: Pool) => void;
+}
+
+/** Builds the mapper's configuration. Migrations are listed, not globbed, so a packed install has them. */
+export function ormConfig(options: OrmOptions) {
+  return defineConfig({
+    clientUrl: options.databaseUrl,
+    entities: [...entities],
+    extensions: [Migrator],
+    pool: { min: 0, max: options.maximumConnections },
+    driverOptions: {
+      connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
+      application_name: 'heirloom',
+      ...(options.onPoolCreated && { onPoolCreated: options.onPoolCreated }),
+    },
+    migrations: {
+      migrationsList: migrations,
+      snapshot: false,
+      dropTables: false,
+    },
+    // The mapper prints to the console otherwise; failures reach the log as errors.
+    logger: () => {},
+    debug: false,
+  });
+}
