@@ -51,16 +51,15 @@ export function createPasswordHasher(
 /** NFC, so that one password typed on two keyboards is one password (NIST SP 800-63B-4 §3.1.1.2). */
 export const normalizePassword = (password: string): string => password.normalize('NFC');
 
-const phc = /^\$argon2id\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/;
+/** The order of the parameters differs between implementations. */
+const phc = /^\$argon2id\$v=19\$((?:[mtp]=\d+,?){3})\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/;
 
 function parametersOf(passwordHash: string): Argon2Parameters | undefined {
-  const match = phc.exec(passwordHash);
-  if (match === null) return undefined;
-  const [memoryKibibytes, iterations, parallelism] = match.slice(1).map(Number) as [
-    number,
-    number,
-    number,
-  ];
+  const parameters = new URLSearchParams(phc.exec(passwordHash)?.[1]?.replaceAll(',', '&'));
+  const memoryKibibytes = Number(parameters.get('m'));
+  const iterations = Number(parameters.get('t'));
+  const parallelism = Number(parameters.get('p'));
+  if (!memoryKibibytes || !iterations || !parallelism) return undefined;
   return { memoryKibibytes, iterations, parallelism };
 }
 

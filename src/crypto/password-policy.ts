@@ -69,7 +69,7 @@ function isRepetitionOf(plain: string, word: string): boolean {
   return plain.replaceAll(word, '').replaceAll(/[0-9]+/g, '') === '' && plain.includes(word);
 }
 
-const isRepetitive = (plain: string): boolean => /^(.{0,4}?)\1+$/su.test(plain);
+const isRepetitive = (plain: string): boolean => /^(.{1,4}?)\1+$/su.test(plain);
 
 function isSequence(plain: string): boolean {
   const backwards = [...plain].reverse().join('');

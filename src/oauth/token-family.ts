@@ -9,7 +9,6 @@ export interface TokenFamily {
   readonly clientId: string;
   /** `sub`; undefined where the grant has no resource owner. */
   readonly subject: string | undefined;
-  readonly username: string | undefined;
   readonly scope: Scope;
   readonly audience: readonly string[];
   /** What refresh tokens are made of; undefined where the grant gives none. */

@@ -26,6 +26,10 @@ export interface Database {
    * @throws TemporarilyUnavailable when the database does not answer; whether a write happened is unknown
    */
   run<Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  /** Runs a statement for its effect; answers how many rows it touched. */
+  affect(statement: Statement, values: readonly unknown[]): Promise<number>;
+  /** @throws TemporarilyUnavailable unless the server answers */
+  checkConnection(): Promise<void>;
   /** Runs statements in one READ COMMITTED transaction on one connection. */
   transaction<T>(work: (run: Database['run']) => Promise<T>): Promise<T>;
   close(): Promise<void>;
@@ -67,13 +71,24 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
   return {
     orm,
-    run: (statement, values) => runOn(pool, statement, values),
+    async run<Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]) {
+      return (await runOn<Row>(pool, statement, values)).rows;
+    },
+    async affect(statement, values) {
+      return (await runOn(pool, statement, values)).rowCount ?? 0;
+    },
+    async checkConnection() {
+      await runOn(pool, { name: 'heirloom-check-connection', text: 'select 1' }, []);
+    },
     async transaction(work) {
       const client = await pool.connect().catch(rethrowAsUnavailable);
       let failure: unknown;
       try {
         await client.query('begin');
-        const result = await work((statement, values) => runOn(client, statement, values));
+        const result = await work(
+          async <Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]) =>
+            (await runOn<Row>(client, statement, values)).rows,
+        );
         await client.query('commit');
         return result;
       } catch (error) {
@@ -114,16 +129,15 @@ async function runOn<Row extends pg.QueryResultRow>(
   on: pg.Pool | pg.PoolClient,
   statement: Statement,
   values: readonly unknown[],
-): Promise<Row[]> {
+): Promise<pg.QueryResult<Row>> {
   try {
-    const result = await on.query<Row>({
+    return await on.query<Row>({
       name: statement.name,
       text: statement.text,
       values: [...values],
       // The mapper's pool leaves instants as text; these statements want dates.
       types: pg.types,
     });
-    return result.rows;
   } catch (error) {
     return rethrowAsUnavailable(error);
   }

@@ -106,6 +106,8 @@ export interface Postmaster {
   pid: number;
   port: number;
   isRunning: boolean;
+  /** Accepts connections; until then its port may be anybody's. */
+  isReady: boolean;
 }
 
 /** Reads `postmaster.pid` and looks whether its process still is a PostgreSQL. */
@@ -118,7 +120,8 @@ export async function findPostmaster(cluster: Cluster): Promise<Postmaster | und
   const pid = Number(lines[0]);
   const port = Number(lines[3]);
   if (!(pid > 0 && port > 0)) return undefined;
-  return { pid, port, isRunning: await isPostgres(pid) };
+  const isRunning = await isPostgres(pid);
+  return { pid, port, isRunning, isReady: isRunning && lines[7]?.trim() === 'ready' };
 }
 
 function pidPath(cluster: Cluster): string {
@@ -207,8 +210,10 @@ function serverArguments(cluster: Cluster, port: number, settings: ServerSetting
 }
 
 async function readFailure(logPath: string, start: number): Promise<string> {
-  const log = await readFile(logPath);
-  return lastComplaint(log.subarray(start).toString());
+  const log = (await readFile(logPath)).subarray(start).toString();
+  // "The database system is starting up" is the answer to our own attempts to connect.
+  const own = log.split('\n').filter((line) => !line.includes('FATAL:  the database system is'));
+  return lastComplaint(own.join('\n'));
 }
 
 function lastComplaint(output: string): string {
@@ -218,12 +223,12 @@ function lastComplaint(output: string): string {
 }
 
 /**
- * Removes a `postmaster.pid` whose process id belongs to some other process by now. PostgreSQL
- * refuses to start when that process is of the same user; in a container, where ids start over, it
- * often is. (Backends that survive a killed server still keep a new one out, by their shared memory.)
+ * Removes a `postmaster.pid` whose process id some other process has by now. PostgreSQL refuses to
+ * start while that process is of the same user, which in a container, where ids start over, it often
+ * is. (Backends that outlive a killed server still keep a new one out, by their shared memory.)
  */
-export async function removeStalePidFile(cluster: Cluster): Promise<void> {
-  await rm(pidPath(cluster), { force: true });
+export async function removeMisleadingPidFile(cluster: Cluster, stale: Postmaster): Promise<void> {
+  if (sendSignal(stale.pid, 0)) await rm(pidPath(cluster), { force: true });
 }
 
 /** Finds a port of the loopback interface that is free at this moment. */
@@ -239,15 +244,25 @@ export function findFreePort(): Promise<number> {
 }
 
 /** Shuts the server down (fast; at once if that takes too long) and waits until it is gone. */
-export async function shutDown(cluster: Cluster, pid: number): Promise<void> {
+export async function shutDown(pid: number): Promise<void> {
   for (const [signal, seconds] of [['SIGINT', 30], ['SIGQUIT', 10]] as const) {
     sendSignal(pid, signal);
     const deadline = Date.now() + seconds * 1000;
     while (Date.now() < deadline) {
-      const postmaster = await findPostmaster(cluster);
-      if (postmaster?.pid !== pid || !postmaster.isRunning) return;
+      if (!(await isPostgres(pid))) return;
       await delay(20);
     }
   }
   throw new Error(`PostgreSQL (process ${pid}) does not stop`);
+}
+
+/** @returns whether there is such a process, 0 being no signal but the question */
+function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    if (signal === 0) return true;
+    throw error;
+  }
 }

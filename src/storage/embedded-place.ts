@@ -120,10 +120,13 @@ async function canEnter(dir: string, user: ServerUser): Promise<boolean> {
   return (await runProgram('/bin/sh', ['-c', 'cd -- "$1"', 'sh', dir], user)).succeeded;
 }
 
-async function nearestExisting(path: string): Promise<string> {
-  return access(path).then(
-    () => path,
-    () => nearestExisting(dirname(path)),
+async function nearestExisting(dir: string): Promise<string> {
+  return access(`${dir}/.`).then(
+    () => dir,
+    (error) => {
+      if (error.code !== 'ENOENT') throw error;
+      return nearestExisting(dirname(dir));
+    },
   );
 }
 

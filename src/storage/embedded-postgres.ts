@@ -2,20 +2,228 @@
  * A PostgreSQL of our own for checkouts: real binaries, one server per DATA_DIR, shared by every
  * process that uses this directory.
  *
- * Below the base directory (DATA_DIR, see `embedded-place.ts`), `postgresql-18/` holds `cluster/`,
- * `password` and `server.log`. Whoever comes first starts the server and whoever leaves last stops
- * it. An exclusive lock is held while somebody comes or goes; in between, an open connection of each
- * process says that it is there, so that neither a crash nor a SIGKILL leaves a wrong count behind.
+ * Whoever comes first starts the server and whoever leaves last stops it. An exclusive lock is held
+ * while somebody comes or goes. In between, each process keeps one connection open, its presence:
+ * PostgreSQL itself counts who is there, so a crash or a SIGKILL leaves no wrong count behind.
+ *
+ * `embedded-place.ts` decides on user and directory, `embedded-binaries.ts` finds the programs,
+ * `embedded-cluster.ts` knows the server's files and its process, `embedded-presence.ts` connects.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { open, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import lockfile from 'proper-lockfile';
 import { StartUpError } from '../start-up-error.ts';
-import { createWhole, locateBinaries, prepareBinaries } from './embedded-binaries.ts';
+import { locateBinaries, prepareBinaries } from './embedded-binaries.ts';
+import {
+  type Cluster,
+  clusterIn,
+  createCluster,
+  findFreePort,
+  findPostmaster,
+  type Launch,
+  launchServer,
+  loopback,
+  removeMisleadingPidFile,
+  shutDown,
+  superuser,
+} from './embedded-cluster.ts';
+import { chooseServerPlace } from './embedded-place.ts';
+import {
+  findOthers,
+  keepPresence,
+  type PresenceClient,
+  readPassword,
+  tryToConnect,
+} from './embedded-presence.ts';
+
+export interface EmbeddedPostgresOptions {
+  /** Absolute path; created when missing. */
+  dataDir: string;
+  /** Receives one plain line about anything surprising (e.g. data kept elsewhere). */
+  notice: (line: string) => void;
+  /** Extra `postgres -c` settings, applied when this call is the one that starts the server (tests use it). */
+  settings?: Readonly<Record<string, string>>;
+}
+
+export interface EmbeddedPostgres {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  /** Connection string for a database of this server. */
+  url(database: string): string;
+  /** Stops the server unless somebody else is connected to it. Safe to call once all own connections are closed. */
+  stopIfIdle(): Promise<'stopped' | 'in-use'>;
+}
+
+const readyWithinMs = 60_000;
+const maxLaunches = 10;
+
+/**
+ * Finds the running server of `dataDir`, or creates and starts it, with an empty database `heirloom`.
+ *
+ * The connection that marks this process as present does not keep its event loop alive.
+ *
+ * @throws StartUpError where there are no binaries, or the server cannot be set up or does not start
+ */
+export async function startEmbeddedPostgres(
+  options: EmbeddedPostgresOptions,
+): Promise<EmbeddedPostgres> {
+  const packageDir = await locateBinaries();
+  try {
+    const cluster = clusterIn(await chooseServerPlace(options.dataDir, options.notice));
+    return await withLock(cluster.baseDir, async () => {
+      const { client, port, password } = await connectOrLaunch(cluster, packageDir, options);
+      try {
+        await ensureDatabase(client);
+      } catch (error) {
+        await client.end();
+        throw error;
+      }
+      const presence = keepPresence(client, () => tryToConnect(cluster));
+      return {
+        host: loopback,
+        port,
+        user: superuser,
+        password,
+        url: (database) =>
+          `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}`,
+        stopIfIdle: () =>
+          withLock(cluster.baseDir, () => stopUnlessUsed(cluster, presence.leave())),
+      };
+    });
+  } catch (error) {
+    throw isFileTrouble(error)
+      ? new StartUpError(`The embedded PostgreSQL cannot use its files: ${error.message}`, {
+          cause: error,
+        })
+      : error;
+  }
+}
+
+/** No permission, no space, a file where a directory should be: nothing that a stack would explain. */
+function isFileTrouble(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && 'path' in error;
+}
+
+async function withLock<Result>(dir: string, action: () => Promise<Result>): Promise<Result> {
+  const lockfilePath = join(dir, 'postgresql-18.lock');
+  const release = await lockfile
+    .lock(dir, {
+      lockfilePath,
+      stale: 10_000,
+      retries: { retries: 650, factor: 1, minTimeout: 100, maxTimeout: 100 },
+      // Lost only by a process that stood still for long. What it guards is safe then, too: files
+      // appear whole, and PostgreSQL runs once per cluster. Throwing, the default, ends the process.
+      onCompromised: () => {},
+    })
+    .catch((error) => {
+      if (error.code !== 'ELOCKED') throw error;
+      throw new StartUpError(
+        `Another process has been starting or stopping PostgreSQL for a minute (${lockfilePath}).`,
+      );
+    });
+  try {
+    return await action();
+  } finally {
+    await release().catch(() => {});
+  }
+}
+
+interface Connected {
+  client: PresenceClient;
+  port: number;
+  password: string;
+}
+
+/**
+ * Watches `postmaster.pid` until a connection succeeds, and launches the server whenever none runs.
+ * So one that is still starting, recovering or shutting down needs no case of its own.
+ */
+async function connectOrLaunch(
+  cluster: Cluster,
+  packageDir: string,
+  { dataDir, notice, settings = {} }: EmbeddedPostgresOptions,
+): Promise<Connected> {
+  let binDir: string | undefined;
+  let launch: Launch | undefined;
+  let launches = 0;
+  let deadline = Date.now() + readyWithinMs;
+  while (Date.now() < deadline) {
+    const postmaster = await findPostmaster(cluster);
+    const failure = await launch?.failure();
+    if (postmaster?.isRunning) {
+      const client = await tryToConnect(cluster);
+      if (client) {
+        return { client, port: client.port, password: await readPassword(cluster) };
+      }
+    } else if (launch === undefined || failure !== undefined) {
+      if (failure !== undefined) await pauseUnlessFinal(failure, launches, cluster);
+      if (binDir === undefined) {
+        // Who has been told of another directory need not hear that the programs are there, too.
+        const copyNotice = cluster.baseDir === dataDir ? notice : () => {};
+        binDir = await prepareBinaries(packageDir, cluster, copyNotice);
+        await createCluster(cluster, binDir, settings);
+      }
+      if (postmaster) await removeMisleadingPidFile(cluster, postmaster);
+      // The port of a server that crashed serves processes that still have its address.
+      const port = (launches === 0 && postmaster?.port) || (await findFreePort());
+      launch = await launchServer(cluster, binDir, port, settings);
+      launches += 1;
+      deadline = Date.now() + readyWithinMs;
+    }
+    await delay(20);
+  }
+  throw new StartUpError(
+    `PostgreSQL has accepted no connection for 60 seconds; its log is ${cluster.logPath}`,
+  );
+}
+
+/** Another try helps where a port was taken in between, or where a killed server's backends remain. */
+async function pauseUnlessFinal(
+  failure: string,
+  launches: number,
+  cluster: Cluster,
+): Promise<void> {
+  const mayPass = /TCP\/IP sockets|shared memory block|"postmaster\.pid" already exists/;
+  if (launches >= maxLaunches || !mayPass.test(failure)) {
+    throw new StartUpError(`PostgreSQL did not start: ${failure} (log: ${cluster.logPath})`);
+  }
+  await delay(500);
+}
+
+async function ensureDatabase(client: PresenceClient): Promise<void> {
+  const { rowCount } = await client.query(`select from pg_database where datname = 'heirloom'`);
+  if (rowCount === 0) await client.query(`create database heirloom owner ${superuser}`);
+}
+
+/** Ends the presence of this process and, if it was the last, the server; both under the lock. */
+async function stopUnlessUsed(
+  cluster: Cluster,
+  presence: PresenceClient | undefined,
+): Promise<'stopped' | 'in-use'> {
+  let client = presence;
+  try {
+    // A backend leaves pg_stat_activity a moment after its client has left.
+    for (let attempt = 0; attempt < 10; attempt += 1) {
+      const postmaster = await findPostmaster(cluster);
+      if (!postmaster?.isRunning) return 'stopped';
+      client ??= await tryToConnect(cluster);
+      const others = client && (await findOthers(client).catch(() => undefined));
+      if (others === 'heirloom') return 'in-use';
+      if (others === 'nobody') {
+        await client?.end();
+        await shutDown(postmaster.pid);
+        return 'stopped';
+      }
+      if (others === undefined) {
+        await client?.end();
+        client = undefined;
+      }
+      await delay(50);
+    }
+    return 'in-use';
+  } finally {
+    await client?.end();
+  }
+}

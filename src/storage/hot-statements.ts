@@ -49,7 +49,7 @@ export const lookUpStatement: Statement = {
       where cs.client_key = caller.key and (cs.expires_at is null or cs.expires_at > i.now)
     ) as secret_digests,
     f.id as family_id, f.client_key as family_client_key, c.client_id as family_client_id,
-    f.resource_owner_id, o.username, f.scope as family_scope, f.audience as family_audience,
+    f.resource_owner_id, f.scope as family_scope, f.audience as family_audience,
     f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
     f.rotated_at, f.retry_until, f.started_at, f.idle_expires_at,
     f.expires_at as family_expires_at, f.revoked_at as family_revoked_at,

@@ -162,7 +162,6 @@ interface LookUpRow {
   family_client_key: number;
   family_client_id: string;
   resource_owner_id: string | null;
-  username: string | null;
   family_scope: string;
   family_audience: string[];
   lineage_digest: Buffer | null;
@@ -258,7 +257,6 @@ function familyFromRow(row: LookUpRow, familyId: string): TokenFamily {
     clientKey: row.family_client_key,
     clientId: row.family_client_id,
     subject: row.resource_owner_id ?? undefined,
-    username: row.username ?? undefined,
     scope: parseScope(row.family_scope),
     audience: row.family_audience,
     lineage: lineageFromRow(row),

@@ -1,0 +1,114 @@
+/** The command line: words to a command, its result to standard output, failures to standard error. */
+import type { Readable, Writable } from 'node:stream';
+import { text as readText } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { loadConfig } from '../config.ts';
+import { createDependencies } from '../dependencies.ts';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
+import { StartUpError } from '../start-up-error.ts';
+import { AdministrationError } from '../storage/administration-error.ts';
+import { clientCommands } from './client-commands.ts';
+import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
+import { maintenanceCommands } from './maintenance-commands.ts';
+import { openApiDocument } from './openapi-document.ts';
+import { sessionCommands } from './session-commands.ts';
+import { userCommands } from './user-commands.ts';
+
+export interface CommandLineIo {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+}
+
+const commands = [...maintenanceCommands, ...clientCommands, ...userCommands, ...sessionCommands];
+
+/**
+ * Runs one command.
+ *
+ * With `--json` standard output carries one JSON document and nothing else, and a failure is one
+ * JSON object on standard error.
+ *
+ * @returns the exit code: 0, 1 for a failure, 2 for wrong usage
+ */
+export async function runCommandLine(words: readonly string[], io: CommandLineIo): Promise<number> {
+  const isJson = words.includes('--json');
+  try {
+    const result = await dispatch(words, io);
+    io.stdout.write(isJson ? `${JSON.stringify(result.json)}\n` : `${result.text}\n`);
+    return 0;
+  } catch (error) {
+    const message = messageOf(error);
+    io.stderr.write(isJson ? `${JSON.stringify({ error: message })}\n` : `${message}\n`);
+    return error instanceof UsageError ? 2 : 1;
+  }
+}
+
+async function dispatch(words: readonly string[], io: CommandLineIo): Promise<CommandResult> {
+  if (words.length === 0 || words.includes('--help') || words[0] === 'help') {
+    return { text: help(), json: commands.map(({ name, usage, summary }) => ({ name, usage, summary })) };
+  }
+  if (words[0] === 'openapi') {
+    const document = await openApiDocument();
+    return { text: JSON.stringify(document, null, 2), json: document };
+  }
+  const command = commands.find(
+    ({ name }) => name === words.slice(0, name.split(' ').length).join(' '),
+  );
+  if (command === undefined) {
+    throw new UsageError(`There is no command ${JSON.stringify(words.join(' '))}; try --help.`);
+  }
+  const given = parse(command, words.slice(command.name.split(' ').length), io);
+  const dependencies = await createDependencies(loadConfig(io.environment), {
+    isMigrating: command.isMigrating ?? false,
+    notice: (line) => io.stderr.write(`${line}\n`),
+  });
+  try {
+    return await command.run(given, dependencies);
+  } finally {
+    await dependencies.close();
+  }
+}
+
+function parse(command: Command, words: readonly string[], io: CommandLineIo): CommandArguments {
+  const { minimum, maximum } = command.positionals;
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...words],
+      options: { ...command.options, json: { type: 'boolean' } },
+      allowPositionals: true,
+      strict: true,
+    });
+    if (positionals.length < minimum || positionals.length > maximum) {
+      throw new UsageError(`Usage: heirloom ${command.name} ${command.usage}`);
+    }
+    return { positionals, options: values, readStdin: () => readText(io.stdin) };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`${(error as Error).message} Usage: heirloom ${command.name} ${command.usage}`);
+  }
+}
+
+/** Only messages that were written for people are shown whole; others could hold bound values. */
+function messageOf(error: unknown): string {
+  const isForPeople =
+    error instanceof UsageError ||
+    error instanceof AdministrationError ||
+    error instanceof StartUpError;
+  if (isForPeople) return error.message;
+  if (error instanceof TemporarilyUnavailable) {
+    return `${error.message}${error.cause instanceof Error ? ` (${error.cause.message})` : ''}`;
+  }
+  const code = (error as { code?: unknown }).code;
+  if (code === '42P01') return 'The database has no tables yet: run heirloom migrate.';
+  return `Failed: ${error instanceof Error ? error.name : 'unknown error'}${code ? ` ${code}` : ''}`;
+}
+
+function help(): string {
+  const lines = [
+    { name: 'serve', usage: '', summary: 'Answer requests (what npm start does)' },
+    { name: 'openapi', usage: '', summary: 'Print the OpenAPI document' },
+    ...commands,
+  ].map(({ name, usage, summary }) => `  ${`${name} ${usage}`.trim()}\n      ${summary}`);
+  return `Usage: heirloom COMMAND [--json]\n\n${lines.join('\n')}\n\nLifetimes are in seconds. Every command works beside a running server.`;
+}

@@ -1,0 +1,95 @@
+/** What a command is: its words, its options, and one function from arguments to a result. */
+import type { ParseArgsConfig } from 'node:util';
+import type { Dependencies } from '../dependencies.ts';
+
+/** Wrong usage, exit code 2; everything else that fails exits 1. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** What a command has to say, for people and as one JSON document with wire names. */
+export interface CommandResult {
+  readonly text: string;
+  readonly json: unknown;
+}
+
+export interface CommandArguments {
+  readonly positionals: readonly string[];
+  readonly options: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
+  /** Reads all of standard input, once. */
+  readonly readStdin: () => Promise<string>;
+}
+
+export interface Command {
+  /** As typed, e.g. `client create`. */
+  readonly name: string;
+  /** What comes behind the name, for the help. */
+  readonly usage: string;
+  readonly summary: string;
+  readonly options: NonNullable<ParseArgsConfig['options']>;
+  readonly positionals: { readonly minimum: number; readonly maximum: number };
+  /** Applies pending migrations to the database first. */
+  readonly isMigrating?: boolean;
+  run(given: CommandArguments, dependencies: Dependencies): Promise<CommandResult>;
+}
+
+/** A string option, if it was given. */
+export function stringOption({ options }: CommandArguments, name: string): string | undefined {
+  const value = options[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** All values of an option that may be repeated; undefined if it was not given at all. */
+export function listOption({ options }: CommandArguments, name: string): string[] | undefined {
+  const value = options[name];
+  return Array.isArray(value) ? value.map(String) : undefined;
+}
+
+/**
+ * A whole number of seconds; `default` gives null, which stands for the server's default.
+ *
+ * @throws UsageError
+ */
+export function secondsOption(
+  given: CommandArguments,
+  name: string,
+  { minimum = 1, maximum = 315_360_000 } = {},
+): number | null | undefined {
+  const value = stringOption(given, name);
+  if (value === undefined) return undefined;
+  if (value === 'default') return null;
+  const seconds = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
+  if (seconds >= minimum && seconds <= maximum) return seconds;
+  throw new UsageError(`--${name} takes a whole number of seconds from ${minimum} to ${maximum}.`);
+}
+
+/** @throws UsageError unless the value is one of the choices */
+export function choiceOption<Choice extends string>(
+  given: CommandArguments,
+  name: string,
+  choices: readonly Choice[],
+): Choice | undefined {
+  const value = stringOption(given, name);
+  if (value === undefined) return undefined;
+  const choice = choices.find((each) => each === value);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`--${name} takes one of ${choices.join(', ')}.`);
+}
+
+/** Aligned columns with a heading, or a sentence when there is nothing to show. */
+export function table(rows: readonly Readonly<Record<string, unknown>>[], empty: string): string {
+  const [first] = rows;
+  if (first === undefined) return empty;
+  const columns = Object.keys(first);
+  const cells = [columns, ...rows.map((row) => columns.map((column) => cell(row[column])))];
+  const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
+  const line = (row: readonly string[]) =>
+    row.map((text, index) => text.padEnd(widths[index] ?? 0)).join('  ').trimEnd();
+  return cells.map(line).join('\n');
+}
+
+function cell(value: unknown): string {
+  if (value === null || value === undefined) return '-';
+  if (value instanceof Date) return value.toISOString();
+  return Array.isArray(value) ? value.join(' ') || '-' : String(value) || '-';
+}

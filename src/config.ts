@@ -1,0 +1,226 @@
+/** The configuration: environment variables, parsed once, frozen, with units in the names. */
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+import type { Argon2Parameters } from './crypto/password-hasher.ts';
+import type { TokenLifetimes } from './oauth/client.ts';
+import { StartUpError } from './start-up-error.ts';
+
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface Config {
+  /** Address to listen on. */
+  readonly host: string;
+  /** 0 means any free port. */
+  readonly port: number;
+  /** RFC 8414 issuer, code point for code point; undefined means `http://HOST:PORT` once the port is known. */
+  readonly issuer: string | undefined;
+  /** Undefined means the embedded PostgreSQL. */
+  readonly databaseUrl: string | undefined;
+  /** For migrations only, so that the running role can do without DDL. */
+  readonly migrationDatabaseUrl: string | undefined;
+  /** Absolute; where the embedded PostgreSQL keeps its data. */
+  readonly dataDir: string;
+  readonly logLevel: LogLevel;
+  /** Whose `X-Forwarded-*` to believe: nobody's, this many hops', or these addresses'. */
+  readonly trustProxy: false | number | readonly string[];
+  readonly isPasswordGrantOn: boolean;
+  readonly areDocsOn: boolean;
+  readonly isRateLimitOn: boolean;
+  /** For clients that were registered without their own. */
+  readonly lifetimes: TokenLifetimes;
+  readonly argon2: Argon2Parameters;
+  /** Passwords that may wait to be hashed, per process, before logins are shed with 503. */
+  readonly hashQueueLimit: number;
+  readonly maximumConnections: number;
+  /** How long a request waits for a database connection. */
+  readonly acquireTimeoutSeconds: number;
+  readonly statementTimeoutSeconds: number;
+  /** How long a statement waits for a row that another one holds. */
+  readonly lockTimeoutSeconds: number;
+  /** How long a client may take to send a whole request. */
+  readonly requestTimeoutSeconds: number;
+  readonly keepAliveTimeoutSeconds: number;
+  /** Larger bodies are refused with 413. */
+  readonly bodyLimitBytes: number;
+  readonly pruneIntervalSeconds: number;
+  readonly pulseIntervalSeconds: number;
+  /** How long requests in flight may take to end after SIGTERM. */
+  readonly shutdownTimeoutSeconds: number;
+}
+
+const TEN_YEARS_SECONDS = 10 * 365 * 24 * 60 * 60;
+
+/** FAPI's conformance suite retries after 30 s; above 300 s a thief would have too much of a chance. */
+export const MAXIMUM_RETRY_WINDOW_SECONDS = 300;
+
+/**
+ * Parses the environment. An empty variable counts as unset.
+ *
+ * @throws StartUpError with one line about the first value that makes no sense
+ */
+export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const read = (name: string): string | undefined => environment[name] || undefined;
+  const host = read('HOST') ?? '127.0.0.1';
+  const databaseUrl = parseDatabaseUrl('DATABASE_URL', read('DATABASE_URL'));
+  const lifetimes = parseLifetimes(read);
+  const config: Config = {
+    host,
+    port: parseInteger('PORT', read('PORT'), 3000, 0, 65535),
+    issuer: parseIssuer(read('ISSUER')),
+    databaseUrl,
+    migrationDatabaseUrl: parseDatabaseUrl('MIGRATION_DATABASE_URL', read('MIGRATION_DATABASE_URL')),
+    dataDir: resolve(read('DATA_DIR') ?? '.data'),
+    logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL'), logLevels, 'info'),
+    trustProxy: parseTrustProxy(read('TRUST_PROXY')),
+    isPasswordGrantOn: parseSwitch('PASSWORD_GRANT', read('PASSWORD_GRANT'), true),
+    areDocsOn: parseSwitch('DOCS', read('DOCS'), databaseUrl === undefined),
+    isRateLimitOn: parseSwitch('RATE_LIMIT', read('RATE_LIMIT'), true),
+    lifetimes,
+    argon2: { memoryKibibytes: 19_456, iterations: 2, parallelism: 1 },
+    hashQueueLimit: 128,
+    maximumConnections: 10,
+    acquireTimeoutSeconds: 3,
+    statementTimeoutSeconds: 5,
+    lockTimeoutSeconds: 2,
+    requestTimeoutSeconds: 10,
+    keepAliveTimeoutSeconds: 72,
+    bodyLimitBytes: 16 * 1024,
+    pruneIntervalSeconds: 60,
+    pulseIntervalSeconds: 5,
+    shutdownTimeoutSeconds: 10,
+  };
+  refuseDangerousCombinations(config);
+  return Object.freeze(config);
+}
+
+/** Tells whether an address or host name stays on this machine. */
+export function isLoopback(host: string): boolean {
+  const name = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
+}
+
+const isWildcard = (host: string): boolean => host === '0.0.0.0' || /^[0:]+$/.test(host);
+
+function refuseDangerousCombinations(config: Config): void {
+  const { host, issuer, databaseUrl, trustProxy } = config;
+  if (isWildcard(host) && issuer === undefined) {
+    throw new StartUpError(`ISSUER is required when HOST is ${host}: clients need one name for us.`);
+  }
+  if (databaseUrl === undefined) {
+    // The embedded database holds demo accounts, whose passwords everybody knows.
+    const isExposed = !isLoopback(host) || (issuer && !isLoopback(new URL(issuer).hostname));
+    if (isExposed || trustProxy !== false) {
+      throw new StartUpError(
+        'The embedded database with its demo accounts serves this machine only. ' +
+          'Set DATABASE_URL, or leave HOST and ISSUER on loopback and TRUST_PROXY unset.',
+      );
+    }
+  }
+  if (!config.isRateLimitOn && !isLoopback(host)) {
+    throw new StartUpError('RATE_LIMIT=off is only accepted when HOST is loopback.');
+  }
+}
+
+function parseLifetimes(read: (name: string) => string | undefined): TokenLifetimes {
+  const seconds = (name: string, fallback: number, minimum = 1, maximum = TEN_YEARS_SECONDS) =>
+    parseInteger(name, read(name), fallback, minimum, maximum);
+  const accessTokenLifetimeSeconds = seconds('ACCESS_TOKEN_LIFETIME', 900);
+  const refreshTokenLifetimeSeconds = seconds('REFRESH_TOKEN_LIFETIME', 2_592_000);
+  const refreshTokenIdleLifetimeSeconds = seconds(
+    'REFRESH_TOKEN_IDLE_LIFETIME',
+    Math.min(604_800, refreshTokenLifetimeSeconds),
+  );
+  if (refreshTokenIdleLifetimeSeconds > refreshTokenLifetimeSeconds) {
+    throw new StartUpError('REFRESH_TOKEN_IDLE_LIFETIME must not exceed REFRESH_TOKEN_LIFETIME.');
+  }
+  const retryWindowSeconds = seconds(
+    'RETRY_WINDOW',
+    Math.min(60, accessTokenLifetimeSeconds - 1),
+    0,
+    MAXIMUM_RETRY_WINDOW_SECONDS,
+  );
+  if (retryWindowSeconds >= accessTokenLifetimeSeconds) {
+    throw new StartUpError('RETRY_WINDOW must be below ACCESS_TOKEN_LIFETIME.');
+  }
+  return {
+    accessTokenLifetimeSeconds,
+    refreshTokenIdleLifetimeSeconds,
+    refreshTokenLifetimeSeconds,
+    retryWindowSeconds,
+  };
+}
+
+function parseInteger(
+  name: string,
+  text: string | undefined,
+  fallback: number,
+  minimum: number,
+  maximum: number,
+): number {
+  if (text === undefined) return fallback;
+  const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (number >= minimum && number <= maximum) return number;
+  throw new StartUpError(
+    `${name} must be a whole number from ${minimum} to ${maximum}, not ${JSON.stringify(text)}.`,
+  );
+}
+
+function parseChoice<Choice extends string>(
+  name: string,
+  text: string | undefined,
+  choices: readonly Choice[],
+  fallback: Choice,
+): Choice {
+  if (text === undefined) return fallback;
+  const choice = choices.find((each) => each === text);
+  if (choice !== undefined) return choice;
+  throw new StartUpError(
+    `${name} must be one of ${choices.join(', ')}, not ${JSON.stringify(text)}.`,
+  );
+}
+
+const parseSwitch = (name: string, text: string | undefined, fallback: boolean): boolean =>
+  parseChoice(name, text, ['on', 'off'], fallback ? 'on' : 'off') === 'on';
+
+/** RFC 8414 §2: a URL with neither query nor fragment. http is for loopback and private networks. */
+function parseIssuer(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isFit =
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    !/[?#\s]/.test(text) &&
+    url.username === '' &&
+    url.password === '';
+  if (isFit) return text;
+  throw new StartUpError(
+    `ISSUER must be an http or https URL without query, fragment or user, not ${JSON.stringify(text)}.`,
+  );
+}
+
+/** The value may hold a password, so it is never repeated. */
+function parseDatabaseUrl(name: string, text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
+  throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
+}
+
+const namedRanges = ['loopback', 'linklocal', 'uniquelocal'];
+
+function parseTrustProxy(text: string | undefined): Config['trustProxy'] {
+  if (text === undefined) return false;
+  if (/^[1-9]\d?$/.test(text)) return Number(text);
+  const ranges = text.split(',').map((each) => each.trim());
+  if (ranges.every((range) => namedRanges.includes(range) || isAddressRange(range))) return ranges;
+  throw new StartUpError(
+    `TRUST_PROXY must be a number of hops or a list of addresses, not ${JSON.stringify(text)}.`,
+  );
+}
+
+function isAddressRange(text: string): boolean {
+  const [address = '', prefix, ...rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128));
+}

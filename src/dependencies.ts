@@ -1,0 +1,99 @@
+/** The composition root: from the configuration to everything that a command or the server works with. */
+import { availableParallelism } from 'node:os';
+import type { Config } from './config.ts';
+import { createHashGate } from './crypto/hash-gate.ts';
+import { createPasswordHasher } from './crypto/password-hasher.ts';
+import { type AuthorizationServer, createAuthorizationServer } from './oauth/authorization-server.ts';
+import { passwordGrant } from './oauth/grants/password-grant.ts';
+import { refreshTokenGrant } from './oauth/grants/refresh-token-grant.ts';
+import type { TokenStore } from './oauth/ports.ts';
+import { type ClientRegistry, createClientRegistry } from './storage/client-registry.ts';
+import { type Database, openDatabase } from './storage/database.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
+import { migrate } from './storage/migrate.ts';
+import {
+  createResourceOwnerRegistry,
+  createResourceOwnerStore,
+  type ResourceOwnerRegistry,
+} from './storage/resource-owner-registry.ts';
+import { createSessionRegistry, type SessionRegistry } from './storage/session-registry.ts';
+import { createTokenStore } from './storage/token-store.ts';
+
+export interface Dependencies {
+  readonly config: Config;
+  readonly database: Database;
+  readonly tokens: TokenStore;
+  readonly authorizationServer: AuthorizationServer;
+  readonly clients: ClientRegistry;
+  readonly resourceOwners: ResourceOwnerRegistry;
+  readonly sessions: SessionRegistry;
+  /** Names of the migrations that were applied on the way. */
+  readonly appliedMigrations: readonly string[];
+  /** Closes the pool, and the embedded PostgreSQL unless somebody else uses it. */
+  close(): Promise<void>;
+}
+
+export interface DependencyOptions {
+  /** Applies pending migrations first. The embedded database is always brought up to date. */
+  readonly isMigrating: boolean;
+  /** Receives lines about where data is kept, when that is not where one would look. */
+  readonly notice: (line: string) => void;
+}
+
+/** The database that the embedded PostgreSQL keeps for the server. */
+const EMBEDDED_DATABASE = 'heirloom';
+
+/** @throws StartUpError when there is no database to work with */
+export async function createDependencies(
+  config: Config,
+  { isMigrating, notice }: DependencyOptions,
+): Promise<Dependencies> {
+  const { dataDir } = config;
+  const embedded =
+    config.databaseUrl === undefined ? await startEmbeddedPostgres({ dataDir, notice }) : undefined;
+  try {
+    const databaseUrl = config.databaseUrl ?? (embedded as EmbeddedPostgres).url(EMBEDDED_DATABASE);
+    const appliedMigrations =
+      isMigrating || embedded !== undefined
+        ? await migrate(config.migrationDatabaseUrl ?? databaseUrl)
+        : [];
+    const database = await openDatabase({ ...config, databaseUrl });
+    return { ...compose(config, database, embedded), appliedMigrations };
+  } catch (error) {
+    await embedded?.stopIfIdle();
+    throw error;
+  }
+}
+
+function compose(
+  config: Config,
+  database: Database,
+  embedded: EmbeddedPostgres | undefined,
+): Omit<Dependencies, 'appliedMigrations'> {
+  const gate = createHashGate({
+    permits: Math.max(1, availableParallelism()),
+    queueLimit: config.hashQueueLimit,
+  });
+  const passwords = createPasswordHasher(config.argon2, gate);
+  const tokens = createTokenStore(database, config.lifetimes);
+  const resourceOwnerStore = createResourceOwnerStore(database);
+  const grants = [
+    ...(config.isPasswordGrantOn
+      ? [passwordGrant({ tokens, resourceOwners: resourceOwnerStore, passwords })]
+      : []),
+    refreshTokenGrant(tokens),
+  ];
+  return {
+    config,
+    database,
+    tokens,
+    authorizationServer: createAuthorizationServer(tokens, grants),
+    clients: createClientRegistry(database),
+    resourceOwners: createResourceOwnerRegistry(database, passwords),
+    sessions: createSessionRegistry(database),
+    async close() {
+      await database.close();
+      await embedded?.stopIfIdle();
+    },
+  };
+}

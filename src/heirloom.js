@@ -1,0 +1,16 @@
+#!/usr/bin/env node
+// Plain JavaScript that any Node can read, so that one which is too old gets a sentence and not a stack.
+
+/** In a checkout Node itself strips the types, which it can do since 22.18; a packed install is compiled. */
+const isCompiled = !import.meta.url.endsWith('/src/heirloom.js') || import.meta.url.includes('/dist/');
+const needed = isCompiled ? [20, 19] : [22, 18];
+const [major, minor] = process.versions.node.split('.').map(Number);
+
+if (major < needed[0] || (major === needed[0] && minor < needed[1])) {
+  process.stderr.write(
+    `Node ${process.versions.node} is too old: ${needed.join('.')} or newer is needed.\n`,
+  );
+  process.exitCode = 1;
+} else {
+  await import('./main.ts');
+}

@@ -1,0 +1,48 @@
+/** What the three endpoints for clients share: POST only, a form, and answers that nobody caches. */
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify';
+import { emptyForm, type Form } from './form.ts';
+
+const FORM = 'application/x-www-form-urlencoded';
+
+export interface ClientEndpoint {
+  readonly url: string;
+  readonly schema: FastifySchema;
+  /** Requests per second and address; more are answered with 429. */
+  readonly requestsPerSecond: number;
+  readonly handle: (form: Form, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
+}
+
+/** Registers `POST url`, and 405 for everything else there (RFC 6749 §3.2, RFC 7009 §2.1, RFC 7662 §2.1). */
+export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint): void {
+  app.post(endpoint.url, {
+    schema: {
+      consumes: [FORM],
+      security: [{ client_secret_basic: [] }, {}],
+      ...endpoint.schema,
+    },
+    config: { rateLimit: { max: endpoint.requestsPerSecond, timeWindow: 1000 } },
+    handler: async (request, reply) =>
+      endpoint.handle((request.body as Form | undefined) ?? emptyForm, request, reply),
+  });
+  refuseOtherMethods(app, endpoint.url, 'POST');
+}
+
+/** Answers OPTIONS, and 405 with `Allow` to every other method but the one given (RFC 9110 §15.5.6). */
+export function refuseOtherMethods(app: FastifyInstance, url: string, allowed: 'GET' | 'POST'): void {
+  const allow = `${allowed}, OPTIONS`;
+  app.options(url, { schema: { hide: true } }, (_request, reply) =>
+    reply.code(204).header('allow', allow).send(),
+  );
+  const others = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'].filter(
+    (method) => method !== allowed && !(allowed === 'GET' && method === 'HEAD'),
+  );
+  app.route({
+    method: others,
+    url,
+    schema: { hide: true },
+    // The body of a request that is refused is not read, whatever its type.
+    onRequest: async (_request, reply) =>
+      reply.code(405).header('allow', allow).send({ error: 'method_not_allowed' }),
+    handler: () => {},
+  });
+}

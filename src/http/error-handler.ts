@@ -1,0 +1,85 @@
+/** Writes every failure of every route, the framework's too: `{"error": …}`, RFC 6749 §5.2. */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { OAuthError, TemporarilyUnavailable } from '../oauth/errors.ts';
+
+/** RFC 7617 §2. A 401 without a challenge would violate RFC 9110 §15.5.2. */
+export const BASIC_CHALLENGE = 'Basic realm="heirloom"';
+
+/**
+ * | Thrown                    | Status        | `error`                   | Header             |
+ * |---------------------------|---------------|---------------------------|--------------------|
+ * | `invalid_client`          | 401           | its code                  | `WWW-Authenticate` |
+ * | any other `OAuthError`    | 400           | its code                  |                    |
+ * | `TemporarilyUnavailable`  | 503           | `temporarily_unavailable` | `Retry-After`      |
+ * | too many requests         | 429           | `temporarily_unavailable` | `Retry-After`      |
+ * | the framework's 4xx       | as it says    | `invalid_request`         |                    |
+ * | anything else             | 500           | `server_error`            | `X-Request-Id`     |
+ */
+export function handleError(
+  error: FastifyError | Error,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  if (error instanceof OAuthError) return sendRefusal(error, request, reply);
+  if (error instanceof TemporarilyUnavailable) {
+    request.log.error({ event: 'unavailable', detail: error.message, cause: reasonsOf(error) });
+    return reply
+      .code(503)
+      .header('retry-after', error.retryAfterSeconds)
+      .send({ error: 'temporarily_unavailable' });
+  }
+  const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
+  if (statusCode === 429) {
+    request.log.warn({ event: 'rate_limited', address: request.ip, path: pathOf(request) });
+    return reply.code(429).send({ error: 'temporarily_unavailable' });
+  }
+  if (statusCode >= 400 && statusCode < 500) {
+    request.log.info({ event: 'refused', detail: 'code' in error ? error.code : undefined });
+    return reply.code(statusCode).send({ error: 'invalid_request' });
+  }
+  request.log.error({ event: 'failed', error: { name: error.name, stack: error.stack } });
+  return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
+}
+
+/** Answers a path that does not exist, without repeating it. */
+export const handleNotFound = (_request: FastifyRequest, reply: FastifyReply): FastifyReply =>
+  reply.code(404).send({ error: 'not_found' });
+
+function sendRefusal(
+  error: OAuthError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  const { code, description, detail, context } = error;
+  const line = {
+    event: context.securityEvent ?? 'refused',
+    code,
+    detail,
+    clientId: context.clientId,
+    familyId: context.familyId,
+    subject: context.subject,
+    address: request.ip,
+    path: pathOf(request),
+  };
+  if (context.securityEvent === undefined) request.log.info(line);
+  else request.log.warn(line);
+  if (code === 'invalid_client') reply.header('www-authenticate', BASIC_CHALLENGE);
+  return reply
+    .code(code === 'invalid_client' ? 401 : 400)
+    .send({ error: code, error_description: description });
+}
+
+/** A query string may hold somebody's token, so it never reaches a log. */
+const pathOf = (request: FastifyRequest): string | undefined => request.routeOptions.url;
+
+/** Messages and codes along the chain of causes; the errors themselves could hold bound values. */
+function reasonsOf(error: Error): string[] {
+  const reasons: string[] = [];
+  let cause = error.cause;
+  while (cause instanceof Error && reasons.length < 5) {
+    const code = 'code' in cause ? `${String(cause.code)} ` : '';
+    reasons.push(`${code}${cause.message}`);
+    cause = cause.cause;
+  }
+  return reasons;
+}

@@ -1,0 +1,73 @@
+/**
+ * Strict parsing of `application/x-www-form-urlencoded`, RFC 6749 Appendix B.
+ *
+ * Ordinary parsers repair what they do not understand: bad escapes become text, bad UTF-8 becomes
+ * U+FFFD, repeated names become arrays. Here a name has one value or the request is refused.
+ */
+import { isUtf8 } from 'node:buffer';
+import { invalidRequest } from '../oauth/errors.ts';
+
+/** A parsed body. Names that were sent more than once are told apart, whatever their values. */
+export interface Form {
+  readonly values: ReadonlyMap<string, string>;
+  readonly repeated: ReadonlySet<string>;
+}
+
+export const emptyForm: Form = { values: new Map(), repeated: new Set() };
+
+/**
+ * Parses a body.
+ *
+ * @throws OAuthError `invalid_request` for malformed percent escapes and for octets that are not UTF-8
+ */
+export function parseForm(body: Buffer): Form {
+  if (!isUtf8(body)) throw invalidRequest('body is not UTF-8');
+  const values = new Map<string, string>();
+  const repeated = new Set<string>();
+  for (const pair of body.toString('utf8').split('&')) {
+    if (pair === '') continue;
+    const equals = pair.indexOf('=');
+    const name = decodeFormComponent(equals === -1 ? pair : pair.slice(0, equals));
+    const value = equals === -1 ? '' : decodeFormComponent(pair.slice(equals + 1));
+    if (name === undefined || value === undefined) throw invalidRequest('malformed percent escape');
+    if (values.has(name)) repeated.add(name);
+    else values.set(name, value);
+  }
+  return { values, repeated };
+}
+
+/** Decodes one name or value; undefined for a malformed escape or escaped octets that are not UTF-8. */
+export function decodeFormComponent(encoded: string): string | undefined {
+  if (!encoded.includes('%') && !encoded.includes('+')) return encoded;
+  try {
+    return decodeURIComponent(encoded.replaceAll('+', ' '));
+  } catch {
+    return undefined;
+  }
+}
+
+/** RFC 6749 Appendix A.15: no control characters but TAB; PostgreSQL cannot even store U+0000. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this looks for
+const control = /[\u0000-\u0008\u000a-\u001f\u007f]/;
+
+/**
+ * Picks the parameters that this server knows; all others are ignored (RFC 6749 §3.2).
+ *
+ * A parameter sent without a value counts as omitted.
+ *
+ * @throws OAuthError `invalid_request` if one of them is repeated or holds control characters
+ */
+export function readParameters<Name extends string>(
+  form: Form,
+  names: readonly Name[],
+): Partial<Record<Name, string>> {
+  const parameters: Partial<Record<Name, string>> = {};
+  for (const name of names) {
+    if (form.repeated.has(name)) throw invalidRequest(`${name} is repeated`);
+    const value = form.values.get(name);
+    if (value === undefined || value === '') continue;
+    if (control.test(value)) throw invalidRequest(`${name} holds control characters`);
+    parameters[name] = value;
+  }
+  return parameters;
+}

@@ -1,0 +1,40 @@
+/** `GET /livez` and `GET /readyz`: is the process alive, and should it get requests. */
+import type { FastifyInstance } from 'fastify';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
+import { refuseOtherMethods } from './endpoint.ts';
+import { health, notReady } from './schemas.ts';
+
+/** @param checkReadiness throws `TemporarilyUnavailable` while the database does not answer */
+export function addHealthEndpoints(
+  app: FastifyInstance,
+  checkReadiness: () => Promise<void>,
+  isStopping: () => boolean,
+): void {
+  const describe = (operationId: string, summary: string) => ({
+    operationId,
+    summary,
+    tags: ['Health'],
+    security: [],
+  });
+  app.get(
+    '/livez',
+    { schema: { ...describe('livez', 'The process answers'), response: { 200: health } } },
+    async () => ({ status: 'ok' }),
+  );
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        ...describe('readyz', 'Requests can be served'),
+        response: { 200: health, ...notReady },
+      },
+    },
+    async () => {
+      if (isStopping()) throw new TemporarilyUnavailable('stopping');
+      await checkReadiness();
+      return { status: 'ok' };
+    },
+  );
+  refuseOtherMethods(app, '/livez', 'GET');
+  refuseOtherMethods(app, '/readyz', 'GET');
+}

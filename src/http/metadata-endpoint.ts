@@ -1,0 +1,55 @@
+/** `GET /.well-known/oauth-authorization-server`, RFC 8414. */
+import type { FastifyInstance } from 'fastify';
+import type { AuthorizationServer } from '../oauth/authorization-server.ts';
+import { refuseOtherMethods } from './endpoint.ts';
+import { metadataResponse } from './schemas.ts';
+
+const WELL_KNOWN = '/.well-known/oauth-authorization-server';
+
+const confidentialMethods = ['client_secret_basic', 'client_secret_post'];
+
+export function addMetadataEndpoint(
+  app: FastifyInstance,
+  server: AuthorizationServer,
+  issuer: { readonly configured: string | undefined; readonly current: () => string },
+): void {
+  const handler = async () => metadataBody(server, issuer.current());
+  app.get(
+    WELL_KNOWN,
+    {
+      schema: {
+        operationId: 'metadata',
+        summary: 'What this server can do',
+        tags: ['Discovery'],
+        security: [],
+        response: { 200: metadataResponse },
+      },
+    },
+    handler,
+  );
+  refuseOtherMethods(app, WELL_KNOWN, 'GET');
+  // RFC 8414 §3.1: the issuer's path comes behind the well-known part.
+  const path = new URL(issuer.configured ?? 'http://localhost').pathname.replace(/\/$/, '');
+  if (path !== '') {
+    app.get(WELL_KNOWN + path, { schema: { hide: true } }, handler);
+    refuseOtherMethods(app, WELL_KNOWN + path, 'GET');
+  }
+}
+
+/**
+ * Nothing of the request's `Host` or forwarding headers is in it (RFC 8414 §6.2). There is no
+ * `response_types_supported`, because there is no authorization endpoint that could have any.
+ */
+function metadataBody(server: AuthorizationServer, issuer: string) {
+  const base = issuer.replace(/\/$/, '');
+  return {
+    issuer,
+    token_endpoint: `${base}/token`,
+    token_endpoint_auth_methods_supported: [...confidentialMethods, 'none'],
+    grant_types_supported: server.grantTypes,
+    revocation_endpoint: `${base}/revoke`,
+    revocation_endpoint_auth_methods_supported: [...confidentialMethods, 'none'],
+    introspection_endpoint: `${base}/introspect`,
+    introspection_endpoint_auth_methods_supported: confidentialMethods,
+  };
+}

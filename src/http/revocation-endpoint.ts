@@ -1,0 +1,33 @@
+/** `POST /revoke`, RFC 7009 §2. */
+import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
+import type { AuthorizationServer } from '../oauth/authorization-server.ts';
+import { addClientEndpoint } from './endpoint.ts';
+import { clientEndpointErrors, tokenInquiry } from './schemas.ts';
+import { readTokenInquiry } from './token-inquiry.ts';
+
+export function addRevocationEndpoint(app: FastifyInstance, server: AuthorizationServer): void {
+  addClientEndpoint(app, {
+    url: '/revoke',
+    requestsPerSecond: 600,
+    schema: {
+      operationId: 'revoke',
+      summary: 'Log out',
+      description:
+        'A refresh token, current or spent, ends its whole session at once. An access token ends ' +
+        'only itself. A token that is unknown or dead already is answered with 200 too.',
+      tags: ['OAuth'],
+      body: tokenInquiry,
+      response: {
+        200: Type.Null({ description: 'The token is not good any more.' }),
+        ...clientEndpointErrors,
+      },
+    },
+    async handle(form, request, reply) {
+      const revocation = await server.revoke(readTokenInquiry(form, request));
+      request.log.info({ event: 'revoke', address: request.ip, ...revocation });
+      // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
+      return reply.code(200).send();
+    },
+  });
+}

@@ -1,0 +1,118 @@
+/** What goes over the wire, as OpenAPI shows it. Parsing and checking are done by hand and strictly. */
+import Type from 'typebox';
+
+const formOnly = { additionalProperties: true };
+
+const clientParameters = {
+  client_id: Type.Optional(
+    Type.String({ description: 'Who asks, unless the Authorization header says it.' }),
+  ),
+  client_secret: Type.Optional(
+    Type.String({
+      format: 'password',
+      description: 'A confidential client may authenticate here or by HTTP Basic, not by both.',
+    }),
+  ),
+};
+
+export const tokenRequest = Type.Object(
+  {
+    grant_type: Type.String({
+      description: '`password` or `refresh_token`.',
+      examples: ['password', 'refresh_token'],
+    }),
+    username: Type.Optional(Type.String({ description: 'For the password grant.' })),
+    password: Type.Optional(
+      Type.String({ format: 'password', description: 'For the password grant.' }),
+    ),
+    refresh_token: Type.Optional(Type.String({ description: 'For the refresh token grant.' })),
+    scope: Type.Optional(
+      Type.String({ description: 'Scopes separated by spaces; all of the client’s when omitted.' }),
+    ),
+    device_label: Type.Optional(
+      Type.String({
+        maxLength: 64,
+        description: 'What a person calls this device, shown in lists of sessions.',
+      }),
+    ),
+    ...clientParameters,
+  },
+  formOnly,
+);
+
+export const tokenInquiry = Type.Object(
+  {
+    token: Type.String({ description: 'An access token or a refresh token.' }),
+    token_type_hint: Type.Optional(
+      Type.String({ description: 'Accepted and not needed: the text tells the kind.' }),
+    ),
+    ...clientParameters,
+  },
+  formOnly,
+);
+
+export const tokenResponse = Type.Object(
+  {
+    access_token: Type.String({ pattern: '^hat_[A-Za-z0-9_-]{70}$' }),
+    token_type: Type.Literal('Bearer'),
+    expires_in: Type.Integer({ minimum: 1, description: 'Seconds.' }),
+    refresh_token: Type.Optional(Type.String({ pattern: '^hrt_[A-Za-z0-9_-]{91}$' })),
+    scope: Type.String(),
+  },
+  { description: 'Tokens, RFC 6749 section 5.1.' },
+);
+
+export const introspectionResponse = Type.Union(
+  [
+    Type.Object({ active: Type.Literal(false) }, { additionalProperties: false }),
+    Type.Object({
+      active: Type.Literal(true),
+      scope: Type.String(),
+      client_id: Type.String(),
+      sub: Type.Optional(Type.String()),
+      aud: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String())])),
+      iss: Type.String({ format: 'uri' }),
+      token_type: Type.Optional(Type.Literal('Bearer')),
+      exp: Type.Integer({ description: 'Seconds since 1970.' }),
+      iat: Type.Integer({ description: 'Seconds since 1970.' }),
+    }),
+  ],
+  { description: 'RFC 7662 section 2.2. An inactive token carries no claim at all.' },
+);
+
+export const metadataResponse = Type.Object(
+  {
+    issuer: Type.String({ format: 'uri' }),
+    token_endpoint: Type.String({ format: 'uri' }),
+    token_endpoint_auth_methods_supported: Type.Array(Type.String()),
+    grant_types_supported: Type.Array(Type.String()),
+    revocation_endpoint: Type.String({ format: 'uri' }),
+    revocation_endpoint_auth_methods_supported: Type.Array(Type.String()),
+    introspection_endpoint: Type.String({ format: 'uri' }),
+    introspection_endpoint_auth_methods_supported: Type.Array(Type.String()),
+  },
+  { description: 'RFC 8414 section 2.' },
+);
+
+export const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
+
+const error = (description: string) =>
+  Type.Object(
+    { error: Type.String(), error_description: Type.Optional(Type.String()) },
+    { description },
+  );
+
+/** Failures that every endpoint for clients has in common. */
+export const clientEndpointErrors = {
+  400: error('The request is refused, RFC 6749 section 5.2.'),
+  401: error('Client authentication failed: `invalid_client`.'),
+  413: error('The body is too large.'),
+  415: error('The body is not application/x-www-form-urlencoded in UTF-8.'),
+  429: error('Too many requests; `Retry-After` says when to come back.'),
+  500: error('A fault of the server.'),
+  503: error('Try again with the same token after `Retry-After` seconds; nothing is decided.'),
+};
+
+export const notReady = { 503: error('The database does not answer, or the server is stopping.') };
+
+export const methodNotAllowed = error('Only the methods in `Allow` are answered.');

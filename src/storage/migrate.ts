@@ -1,0 +1,51 @@
+/** Brings a database to the current schema, one instance at a time. */
+import { MikroORM } from '@mikro-orm/postgresql';
+import pg from 'pg';
+import { StartUpError } from '../start-up-error.ts';
+import { reasonOf, withoutSecrets } from './database.ts';
+import { ormConfig } from './orm.ts';
+
+/** Any constant will do, as long as every instance uses the same. */
+const MIGRATION_LOCK = 7_482_301;
+
+/**
+ * Applies pending migrations; answers their names.
+ *
+ * The mapper's migrator takes no lock, so two instances that start together would collide. The lock
+ * is held on a connection of its own, by a transaction: it works through a transaction pooler and
+ * goes away with its holder.
+ *
+ * @throws StartUpError with one line when the database cannot be reached or migrated
+ */
+export async function migrate(databaseUrl: string): Promise<string[]> {
+  const lock = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 5000 });
+  // Without a listener a connection that breaks later would end the process.
+  lock.on('error', () => {});
+  try {
+    await lock.connect();
+    await lock.query('begin');
+    await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
+    return await applyPending(databaseUrl);
+  } catch (error) {
+    throw new StartUpError(
+      `Cannot migrate the database at ${withoutSecrets(databaseUrl)}: ${reasonOf(error)}`,
+    );
+  } finally {
+    await lock.end().catch(() => {});
+  }
+}
+
+async function applyPending(databaseUrl: string): Promise<string[]> {
+  const orm = new MikroORM(
+    ormConfig({ databaseUrl, maximumConnections: 2, acquireTimeoutSeconds: 5 }),
+  );
+  try {
+    await orm.connect();
+    const pending = await orm.migrator.getPending();
+    if (pending.length === 0) return [];
+    const applied = await orm.migrator.up();
+    return applied.map(({ name }) => name);
+  } finally {
+    await orm.close(true);
+  }
+}
