@@ -5,6 +5,4 @@
  */
 import { Migration20261120000000 } from './Migration20261120000000.ts';
 
-export const migrations = [
-  { name: 'Migration20261120000000', class: Migration20261120000000 },
-];
+export const migrations = [{ name: 'Migration20261120000000', class: Migration20261120000000 }];

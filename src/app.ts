@@ -83,11 +83,7 @@ export function listeningAddress(app: FastifyInstance, host: string): string {
   return `${host.includes(':') ? `[${host}]` : host}:${address?.port ?? 0}`;
 }
 
-function addCommonHeaders(
-  app: FastifyInstance,
-  config: Config,
-  isStopping: () => boolean,
-): void {
+function addCommonHeaders(app: FastifyInstance, config: Config, isStopping: () => boolean): void {
   const isTls = config.issuer?.startsWith('https:') ?? false;
   app.addHook('onRequest', async (request, reply) => {
     // RFC 6749 §5.1. On every route: a default that has to be remembered would be forgotten once.

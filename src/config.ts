@@ -69,7 +69,10 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     port: parseInteger('PORT', read('PORT'), 3000, 0, 65535),
     issuer: parseIssuer(read('ISSUER')),
     databaseUrl,
-    migrationDatabaseUrl: parseDatabaseUrl('MIGRATION_DATABASE_URL', read('MIGRATION_DATABASE_URL')),
+    migrationDatabaseUrl: parseDatabaseUrl(
+      'MIGRATION_DATABASE_URL',
+      read('MIGRATION_DATABASE_URL'),
+    ),
     dataDir: resolve(read('DATA_DIR') ?? '.data'),
     logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL'), logLevels, 'info'),
     trustProxy: parseTrustProxy(read('TRUST_PROXY')),
@@ -105,7 +108,9 @@ const isWildcard = (host: string): boolean => host === '0.0.0.0' || /^[0:]+$/.te
 function refuseDangerousCombinations(config: Config): void {
   const { host, issuer, databaseUrl, trustProxy } = config;
   if (isWildcard(host) && issuer === undefined) {
-    throw new StartUpError(`ISSUER is required when HOST is ${host}: clients need one name for us.`);
+    throw new StartUpError(
+      `ISSUER is required when HOST is ${host}: clients need one name for us.`,
+    );
   }
   if (databaseUrl === undefined) {
     // The embedded database holds demo accounts, whose passwords everybody knows.
@@ -222,5 +227,8 @@ function isAddressRange(text: string): boolean {
   const [address = '', prefix, ...rest] = text.split('/');
   const version = isIP(address);
   if (version === 0 || rest.length > 0) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128));
+  return (
+    prefix === undefined ||
+    (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128))
+  );
 }

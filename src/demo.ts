@@ -39,7 +39,8 @@ export async function ensureDemo({ clients, resourceOwners }: Dependencies): Pro
 export async function refuseDemo({ database }: Dependencies): Promise<void> {
   const em = database.orm.em.fork();
   const isDemo = { isDemo: true };
-  const rows = (await em.count(ClientEntity, isDemo)) + (await em.count(ResourceOwnerEntity, isDemo));
+  const rows =
+    (await em.count(ClientEntity, isDemo)) + (await em.count(ResourceOwnerEntity, isDemo));
   if (rows === 0) return;
   throw new StartUpError(
     'The database at DATABASE_URL holds demo accounts, whose passwords everybody knows. ' +

@@ -3,7 +3,10 @@ import { availableParallelism } from 'node:os';
 import type { Config } from './config.ts';
 import { createHashGate } from './crypto/hash-gate.ts';
 import { createPasswordHasher } from './crypto/password-hasher.ts';
-import { type AuthorizationServer, createAuthorizationServer } from './oauth/authorization-server.ts';
+import {
+  type AuthorizationServer,
+  createAuthorizationServer,
+} from './oauth/authorization-server.ts';
 import { passwordGrant } from './oauth/grants/password-grant.ts';
 import { refreshTokenGrant } from './oauth/grants/refresh-token-grant.ts';
 import type { TokenStore } from './oauth/ports.ts';

@@ -2,7 +2,8 @@
 // Plain JavaScript that any Node can read, so that one which is too old gets a sentence and not a stack.
 
 /** In a checkout Node itself strips the types, which it can do since 22.18; a packed install is compiled. */
-const isCompiled = !import.meta.url.endsWith('/src/heirloom.js') || import.meta.url.includes('/dist/');
+const isCompiled =
+  !import.meta.url.endsWith('/src/heirloom.js') || import.meta.url.includes('/dist/');
 const needed = isCompiled ? [20, 19] : [22, 18];
 const [major, minor] = process.versions.node.split('.').map(Number);
 

@@ -59,11 +59,15 @@ async function start(config: Config, dependencies: Dependencies): Promise<void> 
     listenTextResolver: (address) => `bound to ${address}`,
   });
   const stopHousekeeping = startHousekeeping(dependencies, app.log);
-  endGracefully(config, async () => {
-    await app.close();
-    await stopHousekeeping();
-    await dependencies.close();
-  }, app);
+  endGracefully(
+    config,
+    async () => {
+      await app.close();
+      await stopHousekeeping();
+      await dependencies.close();
+    },
+    app,
+  );
 
   const url = `http://${listeningAddress(app, config.host)}`;
   process.stdout.write(`Heirloom ${version} listening on ${url}\n`);

@@ -71,21 +71,24 @@ export const clientCommands: readonly Command[] = [
     positionals: none,
     async run(_given, { clients }) {
       const rows = (await clients.list()).map(wireClient);
-      const shown = rows.map(({ client_id, client_type, grant_types, scope, introspection, disabled_at }) => ({
-        client_id,
-        client_type,
-        grant_types,
-        scope,
-        introspection,
-        disabled_at,
-      }));
+      const shown = rows.map(
+        ({ client_id, client_type, grant_types, scope, introspection, disabled_at }) => ({
+          client_id,
+          client_type,
+          grant_types,
+          scope,
+          introspection,
+          disabled_at,
+        }),
+      );
       return { json: rows, text: table(shown, 'There are no clients.') };
     },
   },
   {
     name: 'client update',
     usage: `ID ${settingUsage}`,
-    summary: 'Change a client; a list replaces the old one, a lifetime of "default" removes its own',
+    summary:
+      'Change a client; a list replaces the old one, a lifetime of "default" removes its own',
     options: settingOptions,
     positionals: one,
     async run(given, { clients }) {

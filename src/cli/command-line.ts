@@ -46,7 +46,10 @@ export async function runCommandLine(words: readonly string[], io: CommandLineIo
 
 async function dispatch(words: readonly string[], io: CommandLineIo): Promise<CommandResult> {
   if (words.length === 0 || words.includes('--help') || words[0] === 'help') {
-    return { text: help(), json: commands.map(({ name, usage, summary }) => ({ name, usage, summary })) };
+    return {
+      text: help(),
+      json: commands.map(({ name, usage, summary }) => ({ name, usage, summary })),
+    };
   }
   if (words[0] === 'openapi') {
     const document = await openApiDocument();
@@ -85,7 +88,9 @@ function parse(command: Command, words: readonly string[], io: CommandLineIo): C
     return { positionals, options: values, readStdin: () => readText(io.stdin) };
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError(`${(error as Error).message} Usage: heirloom ${command.name} ${command.usage}`);
+    throw new UsageError(
+      `${(error as Error).message} Usage: heirloom ${command.name} ${command.usage}`,
+    );
   }
 }
 

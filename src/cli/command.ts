@@ -15,7 +15,9 @@ export interface CommandResult {
 
 export interface CommandArguments {
   readonly positionals: readonly string[];
-  readonly options: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
+  readonly options: Readonly<
+    Record<string, string | boolean | readonly (string | boolean)[] | undefined>
+  >;
   /** Reads all of standard input, once. */
   readonly readStdin: () => Promise<string>;
 }
@@ -82,9 +84,14 @@ export function table(rows: readonly Readonly<Record<string, unknown>>[], empty:
   if (first === undefined) return empty;
   const columns = Object.keys(first);
   const cells = [columns, ...rows.map((row) => columns.map((column) => cell(row[column])))];
-  const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
+  const widths = columns.map((_, index) =>
+    Math.max(...cells.map((row) => row[index]?.length ?? 0)),
+  );
   const line = (row: readonly string[]) =>
-    row.map((text, index) => text.padEnd(widths[index] ?? 0)).join('  ').trimEnd();
+    row
+      .map((text, index) => text.padEnd(widths[index] ?? 0))
+      .join('  ')
+      .trimEnd();
   return cells.map(line).join('\n');
 }
 

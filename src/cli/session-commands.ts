@@ -13,14 +13,16 @@ export const sessionCommands: readonly Command[] = [
     positionals: { minimum: 1, maximum: 1 },
     async run({ positionals: [username] }, { sessions }) {
       const rows = (await sessions.list(username as string)).map(wireSession);
-      const shown = rows.map(({ id, client_id, device_label, user_agent, address, started_at }) => ({
-        id,
-        client_id,
-        device_label,
-        user_agent,
-        address,
-        started_at,
-      }));
+      const shown = rows.map(
+        ({ id, client_id, device_label, user_agent, address, started_at }) => ({
+          id,
+          client_id,
+          device_label,
+          user_agent,
+          address,
+          started_at,
+        }),
+      );
       return { json: rows, text: table(shown, 'There are no sessions.') };
     },
   },
@@ -35,7 +37,9 @@ export const sessionCommands: readonly Command[] = [
       const username = stringOption(given, 'user');
       const clientId = stringOption(given, 'client');
       const isAll = given.options['all'] === true;
-      const targets = [id, username, clientId, isAll || undefined].filter((each) => each !== undefined);
+      const targets = [id, username, clientId, isAll || undefined].filter(
+        (each) => each !== undefined,
+      );
       if (targets.length !== 1) {
         throw new UsageError('Say which: an id, --user, --client or --all, and only one of them.');
       }

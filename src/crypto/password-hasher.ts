@@ -11,10 +11,7 @@ export interface Argon2Parameters {
 }
 
 /** Builds a hasher for these parameters; every hash goes through the gate. */
-export function createPasswordHasher(
-  parameters: Argon2Parameters,
-  gate: HashGate,
-): PasswordHasher {
+export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGate): PasswordHasher {
   const hash = (password: string): Promise<string> =>
     argon2.hash(normalizePassword(password), {
       type: argon2.argon2id,

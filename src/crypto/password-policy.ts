@@ -1,4 +1,5 @@
 /** Which passwords may be set, NIST SP 800-63B-4 §3.1.1.2: length and obviousness, no composition rules. */
+import { hasControlCharacters } from '../oauth/characters.ts';
 import { normalizePassword } from './password-hasher.ts';
 
 export const MINIMUM_PASSWORD_CHARACTERS = 15;
@@ -49,7 +50,7 @@ export function passwordWeakness(password: string, username: string): string | u
     return `the password may have at most ${MAXIMUM_PASSWORD_CHARACTERS} characters`;
   }
   // RFC 6749 Appendix A.16: a password with a line break or another control could never be sent.
-  if (/[\u0000-\u0008\u000a-\u001f\u007f]/.test(normalized)) {
+  if (hasControlCharacters(normalized)) {
     return 'the password may not contain control characters';
   }
   const plain = normalized.toLowerCase().replaceAll(/[\s._-]+/g, '');

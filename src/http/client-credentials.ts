@@ -1,5 +1,6 @@
 /** Reads how a request says who its client is, RFC 6749 §2.3.1. Decides nothing about it. */
 import { isUtf8 } from 'node:buffer';
+import { hasControlCharacters } from '../oauth/characters.ts';
 import type { PresentedClientCredentials } from '../oauth/client-authentication.ts';
 import { invalidClient, invalidRequest } from '../oauth/errors.ts';
 import { decodeFormComponent } from './form.ts';
@@ -68,7 +69,8 @@ function parseBasic(authorization: string): { clientId: string; clientSecret: st
   if (clientId === undefined || clientId === '' || clientSecret === undefined) {
     throw invalidClient('Basic credentials are malformed');
   }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: PostgreSQL cannot store U+0000
-  if (/\u0000/.test(clientId)) throw invalidClient('Basic credentials hold control characters');
+  if (hasControlCharacters(clientId)) {
+    throw invalidClient('Basic credentials hold control characters');
+  }
   return { clientId, clientSecret };
 }

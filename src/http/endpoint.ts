@@ -28,7 +28,11 @@ export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint
 }
 
 /** Answers OPTIONS, and 405 with `Allow` to every other method but the one given (RFC 9110 §15.5.6). */
-export function refuseOtherMethods(app: FastifyInstance, url: string, allowed: 'GET' | 'POST'): void {
+export function refuseOtherMethods(
+  app: FastifyInstance,
+  url: string,
+  allowed: 'GET' | 'POST',
+): void {
   const allow = `${allowed}, OPTIONS`;
   app.options(url, { schema: { hide: true } }, (_request, reply) =>
     reply.code(204).header('allow', allow).send(),

@@ -5,6 +5,7 @@
  * U+FFFD, repeated names become arrays. Here a name has one value or the request is refused.
  */
 import { isUtf8 } from 'node:buffer';
+import { hasControlCharacters } from '../oauth/characters.ts';
 import { invalidRequest } from '../oauth/errors.ts';
 
 /** A parsed body. Names that were sent more than once are told apart, whatever their values. */
@@ -46,10 +47,6 @@ export function decodeFormComponent(encoded: string): string | undefined {
   }
 }
 
-/** RFC 6749 Appendix A.15: no control characters but TAB; PostgreSQL cannot even store U+0000. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this looks for
-const control = /[\u0000-\u0008\u000a-\u001f\u007f]/;
-
 /**
  * Picks the parameters that this server knows; all others are ignored (RFC 6749 §3.2).
  *
@@ -66,7 +63,7 @@ export function readParameters<Name extends string>(
     if (form.repeated.has(name)) throw invalidRequest(`${name} is repeated`);
     const value = form.values.get(name);
     if (value === undefined || value === '') continue;
-    if (control.test(value)) throw invalidRequest(`${name} holds control characters`);
+    if (hasControlCharacters(value)) throw invalidRequest(`${name} holds control characters`);
     parameters[name] = value;
   }
   return parameters;

@@ -1,10 +1,15 @@
 /** The core's only door: what the endpoints do, with the order of checks written once. RFC 6749 §3.2. */
 import type { Client, GrantType } from './client.ts';
 import { authenticateClient, type PresentedClientCredentials } from './client-authentication.ts';
-import { invalidClient, invalidRequest, unauthorizedClient, unsupportedGrantType } from './errors.ts';
+import {
+  invalidClient,
+  invalidRequest,
+  unauthorizedClient,
+  unsupportedGrantType,
+} from './errors.ts';
 import type { Grant, IssuedTokens, TokenRequest } from './grants/grant.ts';
 import { decideIntrospection, type Introspection } from './introspection.ts';
-import { parseOpaqueToken, type PresentedToken } from './opaque-token.ts';
+import { type PresentedToken, parseOpaqueToken } from './opaque-token.ts';
 import type { LookUp, TokenStore } from './ports.ts';
 import { decideRevocation } from './revocation.ts';
 import { parseScope } from './scope.ts';
@@ -60,9 +65,12 @@ export function createAuthorizationServer(
         grant?.grantType === 'refresh_token' ? parse(request.refreshToken) : undefined;
       const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
       const client = requireClient(tokens, request.credentials, lookUp);
-      if (grant === undefined) throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
+      if (grant === undefined)
+        throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
       if (!client.grantTypes.has(grant.grantType)) {
-        throw unauthorizedClient(`client has no ${grant.grantType} grant`, { clientId: client.clientId });
+        throw unauthorizedClient(`client has no ${grant.grantType} grant`, {
+          clientId: client.clientId,
+        });
       }
       const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
       return grant.issue({ ...request, client, requestedScope, presentedToken, lookUp });
@@ -96,7 +104,8 @@ export function createAuthorizationServer(
       const lookUp = await lookUpFor(tokens, credentials, presented);
       const caller = requireClient(tokens, credentials, lookUp);
       // RFC 7662 §4: the caller must be authenticated, and a public client cannot be.
-      if (caller.clientType === 'public') throw invalidClient('public client introspects', { clientId: caller.clientId });
+      if (caller.clientType === 'public')
+        throw invalidClient('public client introspects', { clientId: caller.clientId });
       if (token === undefined) throw invalidRequest('token is missing');
       return decideIntrospection(presented, caller, lookUp);
     },

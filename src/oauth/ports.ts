@@ -107,11 +107,7 @@ export interface TokenStore {
   rotate(rotation: Rotation): Promise<IssueOutcome>;
   issueAdditionalAccessToken(request: AdditionalAccessToken): Promise<IssueOutcome>;
   /** Ends a family for good, with the event that explains it; false if it had ended before. */
-  revokeFamily(
-    familyId: string,
-    reason: RevocationReason,
-    event?: SecurityEvent,
-  ): Promise<boolean>;
+  revokeFamily(familyId: string, reason: RevocationReason, event?: SecurityEvent): Promise<boolean>;
   /** False if there is no such token or it was revoked before. */
   revokeAccessToken(familyId: string, accessTokenDigest: Buffer): Promise<boolean>;
   recordSecurityEvent(event: SecurityEvent): Promise<void>;

@@ -1,6 +1,11 @@
 /** Registering and changing clients: administrative work, done through the mapper. */
 import { type InferEntity, raw, UniqueConstraintViolationException } from '@mikro-orm/postgresql';
-import { type ClientType, type GrantType, grantTypes, type IntrospectionRight } from '../oauth/client.ts';
+import {
+  type ClientType,
+  type GrantType,
+  grantTypes,
+  type IntrospectionRight,
+} from '../oauth/client.ts';
 import { digest, generateClientSecret } from '../oauth/opaque-token.ts';
 import { isScopeToken } from '../oauth/scope.ts';
 import { AdministrationError } from './administration-error.ts';
@@ -41,7 +46,9 @@ export const SECRET_OVERLAP_SECONDS = 24 * 60 * 60;
 
 export interface ClientRegistry {
   /** Registers a client; the secret is in clear here and nowhere else ever again. */
-  create(client: NewClient): Promise<{ client: RegisteredClient; clientSecret: string | undefined }>;
+  create(
+    client: NewClient,
+  ): Promise<{ client: RegisteredClient; clientSecret: string | undefined }>;
   list(): Promise<RegisteredClient[]>;
   /** Changes what is given and leaves the rest. Tokens that exist keep what they were issued with. */
   update(clientId: string, changes: Partial<ClientSettings>): Promise<RegisteredClient>;
@@ -214,7 +221,9 @@ function assertSettings(clientType: ClientType, settings: ClientSettings): void 
     refuse('A client that gets tokens needs at least one scope.');
   }
   if (clientType === 'public' && settings.introspectionRight !== 'none') {
-    refuse('A public client cannot introspect, because it cannot authenticate (RFC 7662 section 4).');
+    refuse(
+      'A public client cannot introspect, because it cannot authenticate (RFC 7662 section 4).',
+    );
   }
   if (!settings.audience.every((audience) => /^[\x21-\x7e]{1,255}$/.test(audience))) {
     refuse('An audience is a URI or a name without spaces.');

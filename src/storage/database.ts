@@ -25,7 +25,10 @@ export interface Database {
    *
    * @throws TemporarilyUnavailable when the database does not answer; whether a write happened is unknown
    */
-  run<Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]): Promise<Row[]>;
+  run<Row extends pg.QueryResultRow>(
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<Row[]>;
   /** Runs a statement for its effect; answers how many rows it touched. */
   affect(statement: Statement, values: readonly unknown[]): Promise<number>;
   /** @throws TemporarilyUnavailable unless the server answers */

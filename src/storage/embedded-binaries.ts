@@ -88,7 +88,9 @@ export async function prepareBinaries(
       `The embedded PostgreSQL does not run on this machine (${remaining}). ${advice}`,
     );
   }
-  notice(`PostgreSQL runs from a copy in ${copyDir}, because it does not run in place (${trouble}).`);
+  notice(
+    `PostgreSQL runs from a copy in ${copyDir}, because it does not run in place (${trouble}).`,
+  );
   return copied;
 }
 

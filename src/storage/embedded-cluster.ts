@@ -245,7 +245,10 @@ export function findFreePort(): Promise<number> {
 
 /** Shuts the server down (fast; at once if that takes too long) and waits until it is gone. */
 export async function shutDown(pid: number): Promise<void> {
-  for (const [signal, seconds] of [['SIGINT', 30], ['SIGQUIT', 10]] as const) {
+  for (const [signal, seconds] of [
+    ['SIGINT', 30],
+    ['SIGQUIT', 10],
+  ] as const) {
     sendSignal(pid, signal);
     const deadline = Date.now() + seconds * 1000;
     while (Date.now() < deadline) {

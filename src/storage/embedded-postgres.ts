@@ -56,8 +56,11 @@ export interface EmbeddedPostgres {
   stopIfIdle(): Promise<'stopped' | 'in-use'>;
 }
 
+const lockWithinMs = 65_000;
 const readyWithinMs = 60_000;
 const maxLaunches = 10;
+const waitingNotice =
+  'Waiting for a process that starts or stops PostgreSQL; if it was killed, for ten seconds.';
 
 /**
  * Finds the running server of `dataDir`, or creates and starts it, with an empty database `heirloom`.
@@ -72,7 +75,7 @@ export async function startEmbeddedPostgres(
   const packageDir = await locateBinaries();
   try {
     const cluster = clusterIn(await chooseServerPlace(options.dataDir, options.notice));
-    return await withLock(cluster.baseDir, async () => {
+    return await withLock(cluster.baseDir, options.notice, async () => {
       const { client, port, password } = await connectOrLaunch(cluster, packageDir, options);
       try {
         await ensureDatabase(client);
@@ -89,7 +92,9 @@ export async function startEmbeddedPostgres(
         url: (database) =>
           `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}`,
         stopIfIdle: () =>
-          withLock(cluster.baseDir, () => stopUnlessUsed(cluster, presence.leave())),
+          withLock(cluster.baseDir, options.notice, () => {
+            return stopUnlessUsed(cluster, presence.leave());
+          }),
       };
     });
   } catch (error) {
@@ -106,28 +111,41 @@ function isFileTrouble(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error && 'path' in error;
 }
 
-async function withLock<Result>(dir: string, action: () => Promise<Result>): Promise<Result> {
-  const lockfilePath = join(dir, 'postgresql-18.lock');
-  const release = await lockfile
-    .lock(dir, {
-      lockfilePath,
-      stale: 10_000,
-      retries: { retries: 650, factor: 1, minTimeout: 100, maxTimeout: 100 },
-      // Lost only by a process that stood still for long. What it guards is safe then, too: files
-      // appear whole, and PostgreSQL runs once per cluster. Throwing, the default, ends the process.
-      onCompromised: () => {},
-    })
-    .catch((error) => {
-      if (error.code !== 'ELOCKED') throw error;
-      throw new StartUpError(
-        `Another process has been starting or stopping PostgreSQL for a minute (${lockfilePath}).`,
-      );
-    });
+async function withLock<Result>(
+  dir: string,
+  notice: (line: string) => void,
+  action: () => Promise<Result>,
+): Promise<Result> {
+  const release = await acquireLock(dir, notice);
   try {
     return await action();
   } finally {
     await release().catch(() => {});
   }
+}
+
+/** Waits here and not in proper-lockfile, which would try again for a minute without permission, too. */
+async function acquireLock(
+  dir: string,
+  notice: (line: string) => void,
+): Promise<() => Promise<void>> {
+  const lockfilePath = join(dir, 'postgresql-18.lock');
+  // Lost only by a process that stood still for long. What it guards is safe then, too: files appear
+  // whole, and PostgreSQL runs once per cluster. Throwing, the default, would end the process.
+  const onCompromised = () => {};
+  const deadline = Date.now() + lockWithinMs;
+  for (let attempt = 1; Date.now() < deadline; attempt += 1) {
+    try {
+      return await lockfile.lock(dir, { lockfilePath, stale: 10_000, onCompromised });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error;
+    }
+    if (attempt === 30) notice(waitingNotice);
+    await delay(100);
+  }
+  throw new StartUpError(
+    `Another process has been starting or stopping PostgreSQL for a minute (${lockfilePath}).`,
+  );
 }
 
 interface Connected {

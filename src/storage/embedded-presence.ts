@@ -92,7 +92,9 @@ export function keepPresence(
 }
 
 /** Asks who else is connected: another process of ours, only somebody else, or nobody. */
-export async function findOthers(client: PresenceClient): Promise<'heirloom' | 'somebody' | 'nobody'> {
+export async function findOthers(
+  client: PresenceClient,
+): Promise<'heirloom' | 'somebody' | 'nobody'> {
   const { rows } = await client.query<{ application_name: string }>(
     `select application_name from pg_stat_activity
       where backend_type = 'client backend' and pid <> pg_backend_pid()`,

@@ -60,7 +60,8 @@ export const ClientSecretEntity = defineEntity({
   // Secrets are read by their client with every authentication, by the leading column of this key.
   primaryKeys: ['client', 'digest'],
   properties: {
-    client: () => p.manyToOne(ClientEntity).primary().joinColumn('client_key').deleteRule('cascade'),
+    client: () =>
+      p.manyToOne(ClientEntity).primary().joinColumn('client_key').deleteRule('cascade'),
     digest: sha256().primary(),
     createdAt: instant().defaultRaw('clock_timestamp()'),
     expiresAt: instant().nullable(),
@@ -163,7 +164,8 @@ export const AccessTokenEntity = defineEntity({
     { name: 'access_token_expires_at_index', properties: ['expiresAt'] },
   ],
   properties: {
-    family: () => p.manyToOne(TokenFamilyEntity).primary().joinColumn('family_id').deleteRule('cascade'),
+    family: () =>
+      p.manyToOne(TokenFamilyEntity).primary().joinColumn('family_id').deleteRule('cascade'),
     digest: sha256().primary(),
     scope: p.text(),
     issuedAt: instant(),

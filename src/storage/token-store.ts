@@ -1,9 +1,25 @@
 /** Token families and access tokens in PostgreSQL. Implements `TokenStore`. */
-import type { Client, ClientType, GrantType, IntrospectionRight, TokenLifetimes } from '../oauth/client.ts';
+import type {
+  Client,
+  ClientType,
+  GrantType,
+  IntrospectionRight,
+  TokenLifetimes,
+} from '../oauth/client.ts';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
-import type { AccessToken, IssueOutcome, LookUp, LookUpRequest, TokenStore } from '../oauth/ports.ts';
+import type {
+  AccessToken,
+  IssueOutcome,
+  LookUp,
+  LookUpRequest,
+  TokenStore,
+} from '../oauth/ports.ts';
 import { formatScope, parseScope } from '../oauth/scope.ts';
-import { type FamilyLineage, OUTAGE_AFTER_SECONDS, type TokenFamily } from '../oauth/token-family.ts';
+import {
+  type FamilyLineage,
+  OUTAGE_AFTER_SECONDS,
+  type TokenFamily,
+} from '../oauth/token-family.ts';
 import type { Database } from './database.ts';
 import {
   issueAdditionalStatement,

@@ -31,7 +31,10 @@ import {
   prepareBinaries,
 } from '../../src/storage/embedded-binaries.ts';
 import { runProgram } from '../../src/storage/embedded-place.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/storage/embedded-postgres.ts';
 
 // The default is 30 seconds a file, and a killed process's lock takes 10 to expire.
 t.setTimeout(180_000);
@@ -205,7 +208,10 @@ t.test('a process killed during initdb leaves nothing in the way', async (t) => 
   await waitUntil(isHalfMade);
   await kill(child);
   t.ok(await isHalfMade());
-  const server = await start(t, dataDir);
+  const notices: string[] = [];
+  const server = await start(t, dataDir, { notices });
+  t.equal(notices.length, 1);
+  t.match(notices[0], /^Waiting for a process that starts or stops PostgreSQL; [^\n]*$/);
   t.strictSame(await query(server, 'select 1 as one'), [{ one: 1 }]);
   t.strictSame(await readdir(dataDir), ['postgresql-18']);
 });
@@ -284,7 +290,9 @@ t.test('the server listens on loopback only and refuses a wrong password', async
   t.strictSame(row, { addresses: '127.0.0.1', sockets: '' });
   const { port } = server;
   const others = Object.values(networkInterfaces()).flatMap((found) => found ?? []);
-  for (const { address } of others.filter(({ family, internal }) => family === 'IPv4' && !internal)) {
+  for (const { address } of others.filter(
+    ({ family, internal }) => family === 'IPv4' && !internal,
+  )) {
     const client = new pg.Client({ host: address, port, user: 'heirloom', password: 'wrong' });
     await t.rejects(client.connect(), { code: 'ECONNREFUSED' });
   }
@@ -376,7 +384,10 @@ t.test('on musl, and where no package fits, nothing is created', async (t) => {
   t.intercept(process, 'platform', { value: 'linux' });
   t.intercept(process, 'arch', { value: 'x64' });
   t.intercept(process.report, 'getReport', { value: () => ({ header: {} }) });
-  await t.rejects(start(t, join(dir, 'data')), new StartUpError(missingBinariesMessage('linux', 'x64', true)));
+  await t.rejects(
+    start(t, join(dir, 'data')),
+    new StartUpError(missingBinariesMessage('linux', 'x64', true)),
+  );
   t.strictSame(await readdir(dir), []);
 });
 
@@ -427,17 +438,21 @@ t.test('binaries that run nowhere are explained in one line', async (t) => {
   );
 });
 
-t.test('binaries in a directory closed to the server user run from a copy', onlyAsRoot, async (t) => {
-  const dir = await createTemporaryDir(t);
-  await mkdir(join(dir, 'closed'), { mode: 0o700 });
-  const packageDir = join(dir, 'closed', 'package');
-  await cp(await locateBinaries(), packageDir, { recursive: true, verbatimSymlinks: true });
-  const place = { baseDir: join(dir, 'data'), user: nobody };
-  await mkdir(place.baseDir);
-  const binDir = await prepareBinaries(packageDir, place, () => {});
-  t.match(binDir, /\/data\//);
-  t.equal((await stat(join(binDir, 'postgres'))).uid, 0, 'the server user cannot change it');
-});
+t.test(
+  'binaries in a directory closed to the server user run from a copy',
+  onlyAsRoot,
+  async (t) => {
+    const dir = await createTemporaryDir(t);
+    await mkdir(join(dir, 'closed'), { mode: 0o700 });
+    const packageDir = join(dir, 'closed', 'package');
+    await cp(await locateBinaries(), packageDir, { recursive: true, verbatimSymlinks: true });
+    const place = { baseDir: join(dir, 'data'), user: nobody };
+    await mkdir(place.baseDir);
+    const binDir = await prepareBinaries(packageDir, place, () => {});
+    t.match(binDir, /\/data\//);
+    t.equal((await stat(join(binDir, 'postgres'))).uid, 0, 'the server user cannot change it');
+  },
+);
 
 t.test('data that the server user cannot reach is kept in /var/lib', onlyAsRoot, async (t) => {
   const dir = await createTemporaryDir(t);
@@ -465,13 +480,17 @@ t.test('data that the server user cannot reach is kept in /var/lib', onlyAsRoot,
   t.match(notices[1], /because it was created there/);
 });
 
-t.test('a database whose directory was closed is not replaced by a new one', onlyAsRoot, async (t) => {
-  const dir = await createTemporaryDir(t);
-  const dataDir = join(dir, 'data');
-  await (await start(t, dataDir)).stopIfIdle();
-  await chmod(dir, 0o700);
-  await t.rejects(start(t, dataDir), { message: /belongs to user \w+, who cannot reach it/ });
-});
+t.test(
+  'a database whose directory was closed is not replaced by a new one',
+  onlyAsRoot,
+  async (t) => {
+    const dir = await createTemporaryDir(t);
+    const dataDir = join(dir, 'data');
+    await (await start(t, dataDir)).stopIfIdle();
+    await chmod(dir, 0o700);
+    await t.rejects(start(t, dataDir), { message: /belongs to user \w+, who cannot reach it/ });
+  },
+);
 
 t.test('a strict umask of root does not lock the server user out', onlyAsRoot, async (t) => {
   const dir = await createTemporaryDir(t);
@@ -483,19 +502,30 @@ t.test('a strict umask of root does not lock the server user out', onlyAsRoot, a
   t.strictSame(notices, []);
 });
 
-t.test('an ordinary user owns all files, and root leaves them to that user', onlyAsRoot, async (t) => {
-  const dir = await createTemporaryDir(t);
-  await chown(dir, nobody.uid, nobody.gid);
-  const dataDir = join(dir, 'data');
-  const child = startProcess(t, dataDir, [], nobody);
-  const { port } = await firstLine(child);
-  t.equal((await stat(dataDir)).mode & 0o777, 0o700);
-  const asRoot = await start(t, dataDir);
-  t.equal(asRoot.port, port, 'root uses the running server');
-  await kill(child);
-  t.equal(await asRoot.stopIfIdle(), 'stopped');
-  await (await start(t, dataDir)).stopIfIdle();
-  for (const path of ['', 'cluster', 'password', 'server.log', 'cluster/PG_VERSION']) {
-    t.equal((await stat(inServerDir(dataDir, path))).uid, nobody.uid, path);
-  }
+t.test('an ordinary user beside the server of another is told at once', onlyAsRoot, async (t) => {
+  const dataDir = join(await createTemporaryDir(t), 'data');
+  await start(t, dataDir);
+  const { error } = await firstLine(startProcess(t, dataDir, [], nobody));
+  t.match(error, /^StartUpError: The embedded PostgreSQL cannot use its files: EACCES[^\n]*$/);
 });
+
+t.test(
+  'an ordinary user owns all files, and root leaves them to that user',
+  onlyAsRoot,
+  async (t) => {
+    const dir = await createTemporaryDir(t);
+    await chown(dir, nobody.uid, nobody.gid);
+    const dataDir = join(dir, 'data');
+    const child = startProcess(t, dataDir, [], nobody);
+    const { port } = await firstLine(child);
+    t.equal((await stat(dataDir)).mode & 0o777, 0o700);
+    const asRoot = await start(t, dataDir);
+    t.equal(asRoot.port, port, 'root uses the running server');
+    await kill(child);
+    t.equal(await asRoot.stopIfIdle(), 'stopped');
+    await (await start(t, dataDir)).stopIfIdle();
+    for (const path of ['', 'cluster', 'password', 'server.log', 'cluster/PG_VERSION']) {
+      t.equal((await stat(inServerDir(dataDir, path))).uid, nobody.uid, path);
+    }
+  },
+);

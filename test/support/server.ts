@@ -1,0 +1,53 @@
+/** The application of production, on a database of its own and a free port. */
+import type { FastifyInstance } from 'fastify';
+import type pg from 'pg';
+import type { Test } from 'tap';
+import { buildApp, listeningAddress } from '../../src/app.ts';
+import { type Config, loadConfig } from '../../src/config.ts';
+import { createDependencies, type Dependencies } from '../../src/dependencies.ts';
+import { createTestDatabase, type TestDatabase } from './database.ts';
+
+export interface TestServer {
+  readonly url: string;
+  readonly app: FastifyInstance;
+  readonly dependencies: Dependencies;
+  readonly databaseUrl: string;
+  readonly inspect: pg.Pool;
+  /** Every log line so far. */
+  readonly logs: string[];
+}
+
+/** Hashing that takes no time; what it costs in production has tests of its own. */
+export const cheapArgon2 = { memoryKibibytes: 1024, iterations: 2, parallelism: 1 };
+
+export interface TestServerOptions extends Partial<Config> {
+  /** A database to share with another server. */
+  readonly database?: TestDatabase;
+}
+
+/** Starts a server that closes itself when the test ends. Lifetimes and all else can be overridden. */
+export async function startServer(t: Test, options: TestServerOptions = {}): Promise<TestServer> {
+  const { database: shared, ...overrides } = options;
+  const database = shared ?? (await createTestDatabase(t));
+  const config: Config = {
+    ...loadConfig({ DATABASE_URL: database.url, DOCS: 'on', LOG_LEVEL: 'debug', PORT: '0' }),
+    argon2: cheapArgon2,
+    ...overrides,
+  };
+  const dependencies = await createDependencies(config, { isMigrating: false, notice: () => {} });
+  await dependencies.tokens.recordPulse();
+  const logs: string[] = [];
+  const app = await buildApp({
+    config,
+    authorizationServer: dependencies.authorizationServer,
+    checkReadiness: () => dependencies.database.checkConnection(),
+    logStream: { write: (line: string) => void logs.push(line) },
+  });
+  await app.listen({ host: config.host, port: config.port });
+  t.teardown(async () => {
+    await app.close();
+    await dependencies.close();
+  });
+  const url = `http://${listeningAddress(app, config.host)}`;
+  return { url, app, dependencies, databaseUrl: database.url, inspect: database.inspect, logs };
+}
