@@ -34,7 +34,7 @@ export class Migration20261120000000 extends Migration {
       `alter table client add constraint client_delivery check (delivery in ('body', 'cookie'))`,
     );
     this.addSql(
-      `alter table client add constraint client_retry_window check (retry_window_seconds between 0 and 300)`,
+      `alter table client add constraint client_retry_window check (retry_window_seconds >= 0 and retry_window_seconds <= 300)`,
     );
     this.addSql(
       `alter table client add constraint client_public_introspects_nothing check (client_type = 'confidential' or introspection_right = 'none')`,
