@@ -1,6 +1,7 @@
 /** Demo clients and a demo person, for the embedded database only: everybody knows their passwords. */
 import type { Dependencies } from './dependencies.ts';
 import { StartUpError } from './start-up-error.ts';
+import { NameTaken } from './storage/administration-error.ts';
 import { ClientEntity, ResourceOwnerEntity } from './storage/entities.ts';
 
 export const demo = {
@@ -13,26 +14,28 @@ export const demo = {
 
 /** Creates what of the demo is missing; what somebody changed stays as it is. */
 export async function ensureDemo({ clients, resourceOwners }: Dependencies): Promise<void> {
-  const existing = new Set((await clients.list()).map(({ clientId }) => clientId));
-  if (!existing.has(demo.clientId)) {
-    await clients.create({
+  const isDemo = true;
+  const wanted = [
+    clients.create({
       clientId: demo.clientId,
       clientType: 'public',
       grantTypes: ['password', 'refresh_token'],
       scope: ['read', 'write'],
-      isDemo: true,
-    });
-  }
-  if (!existing.has(demo.apiClientId)) {
-    await clients.create({
+      isDemo,
+    }),
+    clients.create({
       clientId: demo.apiClientId,
       clientType: 'confidential',
       clientSecret: demo.apiClientSecret,
       introspectionRight: 'any',
-      isDemo: true,
-    });
+      isDemo,
+    }),
+    resourceOwners.create(demo.username, demo.password, { isDemo }),
+  ];
+  for (const outcome of await Promise.allSettled<unknown>(wanted)) {
+    if (outcome.status === 'fulfilled' || outcome.reason instanceof NameTaken) continue;
+    throw outcome.reason;
   }
-  await resourceOwners.ensureDemo(demo.username, demo.password);
 }
 
 /** @throws StartUpError if the database holds demo rows, which must never face a network */

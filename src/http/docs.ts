@@ -14,7 +14,8 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
         title: 'Heirloom',
         version,
         description:
-          'OAuth 2.0 authorization server with opaque tokens on PostgreSQL: RFC 6749, 7009, 7662 and 8414.',
+          'OAuth 2.0 authorization server with opaque tokens on PostgreSQL: RFC 6749, 7009, 7662 and 8414.\n\n' +
+          'Examples name the demo accounts, which exist on the embedded database only.',
         license: { name: 'MIT', identifier: 'MIT' },
       },
       servers: [{ url: '/' }],
@@ -28,16 +29,21 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
           client_secret_basic: {
             type: 'http',
             scheme: 'basic',
-            description: 'client_id and client_secret, RFC 6749 section 2.3.1.',
+            description:
+              'Authenticate a client, RFC 6749 section 2.3.1: the username is its client_id, the ' +
+              'password its client_secret. For the demo: `demo-api` and `demo-api-secret`.',
           },
           password: {
             type: 'oauth2',
-            description: 'Log a person in. A public client leaves client_secret empty.',
+            description:
+              'Log a person in. For the demo: `alice`, `correct horse battery staple`, client_id ' +
+              '`demo` and no client_secret. No scope ticked means every scope of the client. ' +
+              'To see the tokens, execute `/token` below.',
             flows: {
               password: {
                 tokenUrl: '/token',
                 refreshUrl: '/token',
-                scopes: { read: 'As the demo client has it.', write: 'As the demo client has it.' },
+                scopes: { read: 'A scope of the demo.', write: 'A scope of the demo.' },
               },
             },
           },
@@ -57,10 +63,9 @@ export async function addDocs(app: FastifyInstance): Promise<void> {
         directives: {
           'default-src': ["'none'"],
           'script-src': ["'self'"],
-          // Swagger UI sets styles from its scripts.
-          'style-src': ["'self'", "'unsafe-inline'"],
+          'style-src': ["'self'"],
+          // Swagger UI's style sheet holds its icons.
           'img-src': ["'self'", 'data:'],
-          'font-src': ["'self'"],
           'connect-src': ["'self'"],
           'object-src': ["'none'"],
           'base-uri': ["'none'"],
@@ -73,12 +78,19 @@ export async function addDocs(app: FastifyInstance): Promise<void> {
     });
     await docs.register(swaggerUi, {
       routePrefix: '/docs',
+      theme: { title: 'Heirloom' },
       uiConfig: {
+        // Without the top bar, which offers to open other documents and needs inline styles.
+        layout: 'BaseLayout',
         deepLinking: true,
         // A reload forgets the tokens: nothing is kept in web storage.
         persistAuthorization: false,
         tryItOutEnabled: true,
         validatorUrl: null,
+        // Runs in the browser, which would otherwise ask for a password of its own at each 401, keep it,
+        // and send it with whatever comes next.
+        requestInterceptor: (request) =>
+          request.body ? Object.assign(request, { credentials: 'omit' }) : request,
       },
     });
   });

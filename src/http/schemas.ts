@@ -3,12 +3,16 @@ import Type from 'typebox';
 
 const formOnly = { additionalProperties: true };
 
+/** A parameter without a value counts as omitted. Unless told so, Swagger UI would send "string". */
+const empty = { default: '' };
+
 const clientParameters = {
   client_id: Type.Optional(
-    Type.String({ description: 'Who asks, unless the Authorization header says it.' }),
+    Type.String({ ...empty, description: 'Who asks, unless the Authorization header says it.' }),
   ),
   client_secret: Type.Optional(
     Type.String({
+      ...empty,
       format: 'password',
       description: 'A confidential client may authenticate here or by HTTP Basic, not by both.',
     }),
@@ -21,30 +25,45 @@ export const tokenRequest = Type.Object(
       description: '`password` or `refresh_token`.',
       examples: ['password', 'refresh_token'],
     }),
-    username: Type.Optional(Type.String({ description: 'For the password grant.' })),
-    password: Type.Optional(
-      Type.String({ format: 'password', description: 'For the password grant.' }),
+    username: Type.Optional(
+      Type.String({ examples: ['alice'], description: 'For the password grant.' }),
     ),
-    refresh_token: Type.Optional(Type.String({ description: 'For the refresh token grant.' })),
+    password: Type.Optional(
+      Type.String({
+        format: 'password',
+        examples: ['correct horse battery staple'],
+        description: 'For the password grant.',
+      }),
+    ),
+    refresh_token: Type.Optional(
+      Type.String({ ...empty, description: 'For the refresh token grant.' }),
+    ),
     scope: Type.Optional(
-      Type.String({ description: 'Scopes separated by spaces; all of the client’s when omitted.' }),
+      Type.String({
+        ...empty,
+        description: 'Scopes separated by spaces; all of the client’s when omitted.',
+      }),
     ),
     device_label: Type.Optional(
       Type.String({
+        ...empty,
         maxLength: 64,
         description: 'What a person calls this device, shown in lists of sessions.',
       }),
     ),
     ...clientParameters,
+    client_id: Type.Optional(
+      Type.String({ ...clientParameters.client_id, examples: ['demo'] }),
+    ),
   },
   formOnly,
 );
 
 export const tokenInquiry = Type.Object(
   {
-    token: Type.String({ description: 'An access token or a refresh token.' }),
+    token: Type.String({ ...empty, description: 'An access token or a refresh token.' }),
     token_type_hint: Type.Optional(
-      Type.String({ description: 'Accepted and not needed: the text tells the kind.' }),
+      Type.String({ ...empty, description: 'Accepted and not needed: the text tells the kind.' }),
     ),
     ...clientParameters,
   },

@@ -2,3 +2,6 @@
 export class AdministrationError extends Error {
   override readonly name = 'AdministrationError';
 }
+
+/** The name that was to be given is taken, perhaps a moment ago by another process. */
+export class NameTaken extends AdministrationError {}

@@ -8,7 +8,7 @@ import {
 } from '../oauth/client.ts';
 import { digest, generateClientSecret } from '../oauth/opaque-token.ts';
 import { isScopeToken } from '../oauth/scope.ts';
-import { AdministrationError } from './administration-error.ts';
+import { AdministrationError, NameTaken } from './administration-error.ts';
 import type { Database } from './database.ts';
 import { ClientEntity, ClientSecretEntity } from './entities.ts';
 
@@ -112,7 +112,7 @@ export function createClientRegistry({ orm }: Database): ClientRegistry {
         })
         .catch((error) => {
           if (!(error instanceof UniqueConstraintViolationException)) throw error;
-          throw new AdministrationError(
+          throw new NameTaken(
             `The client_id ${quote(clientId)} is taken, perhaps by a deleted client with tokens left.`,
           );
         });

@@ -44,7 +44,10 @@ export const ClientEntity = defineEntity({
     { name: 'client_client_type', expression: "client_type in ('confidential', 'public')" },
     { name: 'client_introspection', expression: "introspection_right in ('none', 'own', 'any')" },
     { name: 'client_delivery', expression: "delivery in ('body', 'cookie')" },
-    { name: 'client_retry_window', expression: 'retry_window_seconds >= 0 and retry_window_seconds <= 300' },
+    {
+      name: 'client_retry_window',
+      expression: 'retry_window_seconds >= 0 and retry_window_seconds <= 300',
+    },
     // RFC 7662 §4: whoever introspects must authenticate, and a public client cannot.
     {
       name: 'client_public_introspects_nothing',

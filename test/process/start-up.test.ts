@@ -1,0 +1,124 @@
+/** What cannot work ends with one clear line and exit code 1, before anything is created. */
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import t from 'tap';
+import { createTestDatabase } from '../support/database.ts';
+import { CHECKOUT, heirloom, run, serve, temporaryDirectory } from '../support/process.ts';
+
+const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
+  [{ PORT: 'abc' }, /^PORT must be a whole number from 0 to 65535, not "abc"\.$/],
+  [{ PORT: '65536' }, /^PORT must be/],
+  [{ ACCESS_TOKEN_LIFETIME: '-1' }, /^ACCESS_TOKEN_LIFETIME must be a whole number/],
+  [{ ACCESS_TOKEN_LIFETIME: '0' }, /^ACCESS_TOKEN_LIFETIME must be/],
+  [{ RETRY_WINDOW: '301' }, /^RETRY_WINDOW must be/],
+  [{ RETRY_WINDOW: '60', ACCESS_TOKEN_LIFETIME: '60' }, /^RETRY_WINDOW must be below/],
+  [{ REFRESH_TOKEN_IDLE_LIFETIME: '10', REFRESH_TOKEN_LIFETIME: '9' }, /must not exceed/],
+  [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be one of/],
+  [{ DOCS: 'yes' }, /^DOCS must be one of on, off/],
+  [{ ISSUER: 'https://a.example/?q' }, /^ISSUER must be/],
+  [{ ISSUER: 'ftp://a.example' }, /^ISSUER must be/],
+  [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
+  [{ TRUST_PROXY: 'everybody' }, /^TRUST_PROXY must be/],
+  [{ HOST: '0.0.0.0', DATABASE_URL: 'postgres://h/d' }, /^ISSUER is required/],
+  [{ HOST: '192.0.2.1' }, /^The embedded database/],
+  [{ ISSUER: 'https://login.example' }, /^The embedded database/],
+  [{ TRUST_PROXY: '1' }, /^The embedded database/],
+  [
+    { RATE_LIMIT: 'off', HOST: '192.0.2.1', DATABASE_URL: 'postgres://h/d' },
+    /^RATE_LIMIT=off is only accepted/,
+  ],
+  [
+    { DATABASE_URL: 'postgres://someone:swordfish@127.0.0.1:1/db' },
+    /^Cannot migrate the database at 127\.0\.0\.1:1\/db: .*ECONNREFUSED/,
+  ],
+];
+
+t.test('a value that makes no sense stops the start and creates nothing', async (t) => {
+  for (const [env, line] of refused) {
+    const dataDir = join(temporaryDirectory(t), 'data');
+    const { code, stdout, stderr } = await heirloom(['serve'], {
+      env: { DATA_DIR: dataDir, ...env },
+    });
+    const name = JSON.stringify(env);
+    t.equal(code, 1, name);
+    t.equal(stdout, '', name);
+    t.match(stderr, /^[^\n]+\n$/, `one line for ${name}`);
+    t.match(stderr.trim(), line);
+    t.notMatch(stderr, /swordfish/, 'no password');
+    t.notOk(existsSync(dataDir), `nothing created for ${name}`);
+  }
+});
+
+t.test('a port in use is said before anything is created', async (t) => {
+  const occupant = createServer();
+  const port = await new Promise<number>((resolve) => {
+    occupant.listen(0, '127.0.0.1', () => resolve((occupant.address() as { port: number }).port));
+  });
+  t.teardown(() => occupant.close());
+  const dataDir = join(temporaryDirectory(t), 'data');
+  const { code, stderr } = await heirloom(['serve'], {
+    env: { DATA_DIR: dataDir, PORT: String(port) },
+  });
+  t.equal(code, 1);
+  t.equal(stderr, `Port in use: 127.0.0.1:${port}. Set PORT to another one.\n`);
+  t.notOk(existsSync(dataDir));
+});
+
+t.test('a Node that is too old is told so in one line', async (t) => {
+  // The launcher sees the version that this says, as an old Node would say its own.
+  const pretend = "Object.defineProperty(process.versions, 'node', { value: '18.20.0' })";
+  const { code, stderr } = await run(process.execPath, [
+    '--import',
+    `data:text/javascript,${encodeURIComponent(pretend)}`,
+    join(CHECKOUT, 'src/heirloom.js'),
+  ]);
+  t.equal(code, 1);
+  t.equal(stderr, 'Node 18.20.0 is too old: 22.18 or newer is needed.\n');
+});
+
+t.test('where there are no PostgreSQL binaries one line says what to set', async (t) => {
+  // A musl system, as the launcher recognises one.
+  const pretend =
+    'const report = process.report.getReport(); delete report.header.glibcVersionRuntime; process.report.getReport = () => report';
+  const dataDir = join(temporaryDirectory(t), 'data');
+  const { code, stderr } = await run(
+    process.execPath,
+    [
+      '--import',
+      `data:text/javascript,${encodeURIComponent(pretend)}`,
+      join(CHECKOUT, 'src/heirloom.js'),
+      'serve',
+    ],
+    { env: { DATA_DIR: dataDir, PORT: '0' } },
+  );
+  t.equal(code, 1);
+  t.equal(
+    stderr,
+    `No embedded PostgreSQL for ${process.platform}-${process.arch} (musl). ` +
+      'Set DATABASE_URL=postgres://user:password@host:5432/db and start again.\n',
+  );
+  t.notOk(existsSync(dataDir));
+});
+
+t.test('a database with demo accounts is refused when it is not the embedded one', async (t) => {
+  const { url, inspect } = await createTestDatabase(t);
+  const clean = await serve(t, { env: { DATABASE_URL: url } });
+  t.equal((await fetch(`${clean.url}/docs`)).status, 404, 'no docs by default');
+  t.notMatch(clean.output.stdout, /demo/i);
+  const people = await inspect.query('select from resource_owner');
+  t.equal(people.rowCount, 0, 'PWD-22: no account in a fresh production database');
+  await clean.stop();
+
+  await inspect.query("insert into resource_owner (username, is_demo) values ('alice', true)");
+  const { code, stderr } = await heirloom(['serve'], { env: { DATABASE_URL: url, PORT: '0' } });
+  t.equal(code, 1);
+  t.match(stderr, /^The database at DATABASE_URL holds demo accounts[^\n]*\n$/);
+});
+
+t.test('SIGTERM ends the server with exit code 0', async (t) => {
+  const { url: databaseUrl } = await createTestDatabase(t);
+  const server = await serve(t, { env: { DATABASE_URL: databaseUrl } });
+  t.equal((await fetch(`${server.url}/readyz`)).status, 200);
+  t.equal(await server.stop(), 0);
+});

@@ -1,0 +1,112 @@
+/** The server and the command line as processes of their own, as a person starts them. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+
+export const CHECKOUT = join(import.meta.dirname, '../..');
+export const LAUNCHER = join(CHECKOUT, 'src/heirloom.js');
+
+export interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly input?: string;
+  readonly node?: string;
+}
+
+/** Nothing of the developer's own environment decides what a test sees. */
+const environment = (env: RunOptions['env'] = {}) => ({
+  PATH: process.env['PATH'],
+  HOME: process.env['HOME'],
+  ...env,
+});
+
+/** Runs a program to its end. */
+export function run(
+  command: string,
+  words: readonly string[],
+  { env, cwd = CHECKOUT, input = '' }: RunOptions = {},
+): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, words, { cwd, env: environment(env) });
+    const output = collect(child);
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, ...output }));
+    // A program that fails at once has closed its input already.
+    child.stdin.on('error', () => {});
+    child.stdin.end(input);
+  });
+}
+
+/** Runs `heirloom …` to its end. */
+export const heirloom = (words: readonly string[], options: RunOptions = {}): Promise<Finished> =>
+  run(options.node ?? process.execPath, [LAUNCHER, ...words], options);
+
+export interface ServerProcess {
+  readonly url: string;
+  readonly output: { readonly stdout: string; readonly stderr: string };
+  /** Sends SIGTERM and waits for the end. */
+  stop(): Promise<number | null>;
+}
+
+/** Starts a server on a free port and waits for its ready line; stops it when the test ends. */
+export async function serve(
+  t: Test,
+  { env, cwd = CHECKOUT }: RunOptions = {},
+  [command, ...words]: readonly [string, ...string[]] = [process.execPath, LAUNCHER, 'serve'],
+): Promise<ServerProcess> {
+  const child = spawn(command, words, {
+    cwd,
+    env: environment({ PORT: '0', ...env }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = collect(child);
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const stop = async () => {
+    child.kill('SIGTERM');
+    return ended;
+  };
+  t.teardown(stop);
+  const url = await Promise.race([
+    readyUrl(child, output),
+    ended.then((code) => {
+      throw new Error(`ended with ${code} before it was ready: ${output.stdout}${output.stderr}`);
+    }),
+  ]);
+  return { url, output, stop };
+}
+
+/** A directory for a DATA_DIR, which the embedded server's own user can reach too. */
+export function temporaryDirectory(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'heirloom-'));
+  chmodSync(directory, 0o755);
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function collect(child: ChildProcess): { stdout: string; stderr: string } {
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (chunk: string) => {
+      output[name] += chunk;
+    });
+  }
+  return output;
+}
+
+const readyUrl = (child: ChildProcess, output: { stdout: string }): Promise<string> =>
+  new Promise((resolve) => {
+    const look = () => {
+      const url = /listening on (\S+)\n/.exec(output.stdout)?.[1];
+      if (url !== undefined) resolve(url);
+    };
+    child.stdout?.on('data', look);
+    look();
+  });
