@@ -88,9 +88,8 @@ function parse(command: Command, words: readonly string[], io: CommandLineIo): C
     return { positionals, options: values, readStdin: () => readText(io.stdin) };
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError(
-      `${(error as Error).message} Usage: heirloom ${command.name} ${command.usage}`,
-    );
+    const [reason] = (error as Error).message.split('\n');
+    throw new UsageError(`${reason} Usage: heirloom ${command.name} ${command.usage}`);
   }
 }
 

@@ -1,0 +1,286 @@
+/** Every command, as a process of its own beside a running server. */
+import t from 'tap';
+import { post } from '../support/client.ts';
+import { createTestDatabase } from '../support/database.ts';
+import { heirloom, type RunOptions, serve } from '../support/process.ts';
+
+const { url: databaseUrl, inspect } = await createTestDatabase(t);
+const env = { DATABASE_URL: databaseUrl };
+const server = await serve(t, { env });
+
+/** Runs a command with `--json` and reads its one document. */
+async function json(words: readonly string[], options: RunOptions = {}) {
+  const finished = await heirloom([...words, '--json'], { env, ...options });
+  t.equal(finished.code, 0, `${words.join(' ')}: ${finished.stderr}`);
+  t.equal(finished.stderr, '');
+  return JSON.parse(finished.stdout);
+}
+
+const password = 'a phrase that only carol knows';
+const login = (username: string, given = password) =>
+  post(`${server.url}/token`, {
+    grant_type: 'password',
+    client_id: 'web',
+    username,
+    password: given,
+  });
+
+t.test(
+  'a client is created with every setting, listed, changed and given new secrets',
+  async (t) => {
+    const settings = [
+      ...['--grant', 'password', '--grant', 'refresh_token', '--scope', 'read', '--scope', 'write'],
+      ...[
+        '--audience',
+        'https://api.example',
+        '--origin',
+        'https://app.example',
+        '--delivery',
+        'body',
+      ],
+      ...['--retry-window', '30', '--access-token-lifetime', '600'],
+      ...['--refresh-token-idle-lifetime', '3600', '--refresh-token-lifetime', '7200'],
+    ];
+    const web = await json(['client', 'create', '--id', 'web', '--type', 'public', ...settings]);
+    const expected = {
+      client_id: 'web',
+      client_type: 'public',
+      grant_types: ['password', 'refresh_token'],
+      scope: 'read write',
+      introspection: 'none',
+      audience: ['https://api.example'],
+      origins: ['https://app.example'],
+      delivery: 'body',
+      access_token_lifetime: 600,
+      refresh_token_idle_lifetime: 3600,
+      refresh_token_lifetime: 7200,
+      retry_window: 30,
+      created_at: /Z$/,
+      disabled_at: null,
+    };
+    t.match(web, expected);
+    t.notOk('client_secret' in web, 'a public client has no secret');
+
+    const api = ['client', 'create', '--id', 'api', '--type', 'confidential'];
+    const created = await json([...api, '--introspection', 'any']);
+    t.match(created.client_secret, /^hcs_/);
+    t.match(await json(['client', 'list']), [{ client_id: 'api' }, expected]);
+
+    t.match(
+      await json(['client', 'update', 'web', '--scope', 'read', '--retry-window', 'default']),
+      {
+        ...expected,
+        scope: 'read',
+        retry_window: null,
+      },
+    );
+    t.match(await json(['client', 'update', 'web', '--scope', 'read', '--scope', 'write']), {
+      scope: 'read write',
+    });
+
+    const ask = (secret: string) =>
+      post(`${server.url}/introspect`, { client_id: 'api', client_secret: secret, token: 'x' });
+    const rotated = await json(['client', 'rotate-secret', 'api']);
+    t.equal((await ask(created.client_secret)).status, 200, 'the old secret works meanwhile');
+    t.equal((await ask(rotated.client_secret)).status, 200);
+    const again = await json(['client', 'rotate-secret', 'api', '--overlap', '0']);
+    t.equal((await ask(created.client_secret)).status, 401);
+    t.equal((await ask(rotated.client_secret)).status, 401);
+    t.equal((await ask(again.client_secret)).status, 200);
+    await json(['client', 'disable', 'api']);
+    t.equal((await ask(again.client_secret)).status, 401);
+    await json(['client', 'enable', 'api']);
+    t.equal((await ask(again.client_secret)).status, 200);
+  },
+);
+
+t.test('a person is created, disabled, enabled, given another password and deleted', async (t) => {
+  const input = `${password}\n`;
+  const carol = await json(['user', 'create', 'Carol', '--password-stdin'], { input });
+  t.match(carol, { sub: /^[0-9a-f-]{36}$/, username: 'carol', disabled_at: null });
+  t.match(await json(['user', 'create', 'dave']), { username: 'dave', has_password: false });
+  t.match(await json(['user', 'list']), [{ username: 'carol' }, { username: 'dave' }]);
+
+  const first = await login('carol');
+  t.equal(first.status, 200, first.text);
+  const refresh = (answer: typeof first) =>
+    post(`${server.url}/token`, {
+      grant_type: 'refresh_token',
+      client_id: 'web',
+      refresh_token: answer.body.refresh_token,
+    });
+  await json(['user', 'disable', 'carol']);
+  t.equal((await refresh(first)).status, 400, 'sessions end');
+  t.equal((await login('carol')).status, 400);
+  await json(['user', 'enable', 'carol']);
+  t.equal((await refresh(first)).status, 400, 'and stay ended');
+
+  const second = await login('carol');
+  const changed = 'another phrase of carol';
+  await json(['user', 'set-password', 'carol', '--password-stdin'], { input: `${changed}\n` });
+  t.equal((await refresh(second)).status, 400);
+  t.equal((await login('carol')).status, 400);
+  const third = await login('carol', changed);
+  t.equal(third.status, 200);
+
+  await json(['user', 'delete', 'carol']);
+  t.equal((await refresh(third)).status, 400);
+  const successor = await json(['user', 'create', 'carol', '--password-stdin'], { input });
+  t.not(successor.sub, carol.sub, 'a sub is never given again');
+});
+
+t.test(
+  'sessions are listed and ended one by one, by person, by client and altogether',
+  async (t) => {
+    const device = { device_label: 'Carol’s phone' };
+    const logins = [];
+    for (let index = 0; index < 5; index++) {
+      logins.push(
+        await post(
+          `${server.url}/token`,
+          { grant_type: 'password', client_id: 'web', username: 'carol', password, ...device },
+          { 'user-agent': `phone/${index}` },
+        ),
+      );
+    }
+    const list = () => json(['session', 'list', 'carol']);
+    const sessions = await list();
+    t.equal(sessions.length, 5);
+    t.match(sessions[0], {
+      id: /^[0-9a-f-]{36}$/,
+      client_id: 'web',
+      username: 'carol',
+      device_label: 'Carol’s phone',
+      user_agent: 'phone/4',
+      address: '127.0.0.1',
+      scope: 'read write',
+    });
+    const shown = JSON.stringify(sessions);
+    for (const { body } of logins) {
+      t.notMatch(shown, body.refresh_token);
+      t.notMatch(shown, body.access_token);
+    }
+
+    await json(['session', 'revoke', sessions[0].id]);
+    t.equal((await list()).length, 4);
+    t.match(await json(['session', 'revoke', '--user', 'carol']), { count: 4 });
+    t.equal((await list()).length, 0);
+
+    const alive = async (answer: { body: { refresh_token: string } }) =>
+      (
+        await post(`${server.url}/token`, {
+          grant_type: 'refresh_token',
+          client_id: 'web',
+          refresh_token: answer.body.refresh_token,
+        })
+      ).status === 200;
+    const before = await login('carol');
+    await json(['session', 'revoke', '--client', 'web']);
+    t.notOk(await alive(before));
+    const after = await login('carol');
+    t.ok(await alive(after), 'a session that began after the cut-off lives');
+    const last = await login('carol');
+    await json(['session', 'revoke', '--all']);
+    t.notOk(await alive(last));
+  },
+);
+
+t.test(
+  'prune deletes what is dead for good, and a deleted client’s name is free again then',
+  async (t) => {
+    await login('carol');
+    await json(['client', 'delete', 'web']);
+    t.equal((await login('carol')).status, 401, 'at once');
+    const again = ['client', 'create', '--id', 'web', '--type', 'public', '--grant', 'password'];
+    const taken = await heirloom([...again, '--scope', 'read'], { env });
+    t.equal(taken.code, 1);
+    t.match(taken.stderr, /^The client_id "web" is taken/);
+
+    await inspect.query("update token_family set expires_at = now() - interval '1 second'");
+    await inspect.query(
+      "insert into security_event (kind, occurred_at) values ('x', now() - interval '91 days')",
+    );
+    const pruned = await json(['prune']);
+    t.ok(pruned.families > 5);
+    t.match(pruned, { clients: 1, security_events: 1, client_secrets: 2 });
+    const left = await inspect.query('select from access_token');
+    t.equal(left.rowCount, 0, 'access tokens go with their family');
+    await json([...again, '--scope', 'read']);
+  },
+);
+
+t.test('migrate says what it did, and openapi prints the document', async (t) => {
+  t.strictSame(await json(['migrate']), { applied: [] });
+  t.match(await json(['openapi']), { openapi: '3.1.0', info: { title: 'Heirloom' } });
+  const { stdout, code } = await heirloom(['--help'], { env });
+  t.equal(code, 0);
+  t.match(stdout, 'client rotate-secret ID');
+});
+
+t.test(
+  'wrong usage exits 2, a failure 1, and with --json both are one JSON object on stderr',
+  async (t) => {
+    const usage = [
+      ['nonsense'],
+      ['client', 'create', '--id', 'x'],
+      ['client', 'create', '--type', 'public'],
+      ['client', 'create', '--id', 'x', '--type', 'secret'],
+      ['client', 'update'],
+      ['client', 'update', 'web', '--nonsense'],
+      ['client', 'update', 'web', '--retry-window', '301'],
+      ['client', 'update', 'web', '--access-token-lifetime', '-1'],
+      ['user', 'set-password', 'carol'],
+      ['session', 'revoke'],
+      ['session', 'revoke', 'x', '--all'],
+      ['serve', '--nonsense'],
+    ];
+    for (const words of usage) {
+      const { code, stdout, stderr } = await heirloom(words, { env });
+      t.equal(code, 2, words.join(' '));
+      t.equal(stdout, '');
+      t.match(stderr, /^[^\n]+\n$/, words.join(' '));
+    }
+    const failures: [string[], RegExp, string?][] = [
+      [['client', 'update', 'nobody', '--scope', 'x'], /^There is no client "nobody"/],
+      [['client', 'create', '--id', 'a b', '--type', 'public'], /^A client_id has/],
+      [
+        ['client', 'create', '--id', 'y', '--type', 'public', '--grant', 'implicit'],
+        /^There is no grant/,
+      ],
+      [
+        ['client', 'create', '--id', 'y', '--type', 'public', '--introspection', 'any'],
+        /^A public client/,
+      ],
+      [
+        ['client', 'create', '--id', 'y', '--type', 'public', '--origin', 'https://a/'],
+        /not an origin/,
+      ],
+      [
+        ['client', 'update', 'web', '--retry-window', '60', '--access-token-lifetime', '60'],
+        /^The retry/,
+      ],
+      [['client', 'rotate-secret', 'web'], /is public/],
+      [['user', 'create', 'carol'], /is taken/],
+      [['user', 'create', ' carol'], /^A user name has/],
+      [['user', 'create', 'erin', '--password-stdin'], /^Not accepted: .*at least 15/, 'short\n'],
+      [['user', 'disable', 'nobody'], /^There is no person/],
+      [['session', 'revoke', 'not-a-uuid'], /^There is no session/],
+      [['session', 'list', 'nobody'], /^There is no person/],
+    ];
+    for (const [words, reason, input = ''] of failures) {
+      const { code, stdout, stderr } = await heirloom(words, { env, input });
+      t.equal(code, 1, words.join(' '));
+      t.equal(stdout, '');
+      t.match(stderr, reason);
+    }
+    const { stderr } = await heirloom(['user', 'disable', 'nobody', '--json'], { env });
+    t.strictSame(JSON.parse(stderr), { error: 'There is no person "nobody".' });
+  },
+);
+
+t.test('a database without tables is named as such', async (t) => {
+  const { url } = await createTestDatabase(t, 'template0');
+  const { code, stderr } = await heirloom(['user', 'list'], { env: { DATABASE_URL: url } });
+  t.equal(code, 1);
+  t.equal(stderr, 'The database has no tables yet: run heirloom migrate.\n');
+});

@@ -1,0 +1,98 @@
+import t from 'tap';
+import { createHashGate } from '../../src/crypto/hash-gate.ts';
+import { createPasswordHasher } from '../../src/crypto/password-hasher.ts';
+import { passwordWeakness } from '../../src/crypto/password-policy.ts';
+import { TemporarilyUnavailable } from '../../src/oauth/errors.ts';
+import { cheapArgon2 } from '../support/server.ts';
+
+const gate = createHashGate({ permits: 2, queueLimit: 10 });
+const hasher = createPasswordHasher(cheapArgon2, gate);
+
+t.test('a password matches itself in whatever normal form it was typed', async (t) => {
+  const hash = await hasher.hash('caf\u00e9 caf\u00e9 caf\u00e9 caf\u00e9');
+  t.match(hash, /^\$argon2id\$/);
+  t.equal(await hasher.verify('cafe\u0301 cafe\u0301 cafe\u0301 cafe\u0301', hash), 'match');
+  t.equal(await hasher.verify('cafe cafe cafe cafe', hash), 'mismatch');
+});
+
+t.test('no hash, a damaged hash and a weaker hash are told apart', async (t) => {
+  t.equal(await hasher.verify('x', undefined), 'mismatch');
+  for (const damaged of [
+    '',
+    'x',
+    '$argon2id$v=19$m=1,t=1,p=1$AA$AA',
+    '$2b$10$abcdefghijklmnopqrstuv',
+  ]) {
+    t.equal(await hasher.verify('x', damaged), 'unreadable', damaged);
+  }
+  const hash = await hasher.hash('x');
+  for (const stronger of [
+    { ...cheapArgon2, memoryKibibytes: 2048 },
+    { ...cheapArgon2, iterations: 3 },
+  ]) {
+    t.equal(await createPasswordHasher(stronger, gate).verify('x', hash), 'match-needs-rehash');
+  }
+});
+
+t.test(
+  'the gate bounds what runs and what waits, and a failure gives its permit back',
+  async (t) => {
+    const small = createHashGate({ permits: 1, queueLimit: 1 });
+    let finish = () => {};
+    const first = small(() => new Promise<void>((resolve) => (finish = resolve)));
+    let isSecondRunning = false;
+    const second = small(async () => {
+      isSecondRunning = true;
+      throw new Error('broken');
+    });
+    await t.rejects(
+      small(async () => 0),
+      TemporarilyUnavailable,
+    );
+    t.equal(isSecondRunning, false, 'it waits for its turn');
+    finish();
+    await first;
+    await t.rejects(second, /broken/);
+    t.equal(await small(async () => 'free again'), 'free again');
+  },
+);
+
+t.test(
+  'PWD-14 NIST SP 800-63B-4 §3.1.1.2: short and obvious passwords are refused, with the reason',
+  async (t) => {
+    const refused: [string, RegExp][] = [
+      ['fourteen chars', /at least 15/],
+      ['x'.repeat(257), /at most 256/],
+      ['aaaaaaaaaaaaaaaaaaaa', /repeats/],
+      ['abcabcabcabcabcabc', /repeats/],
+      ['abcdefghijklmnopq', /sequence/],
+      ['9876543210987654321', /sequence/],
+      ['qwertyuiopasdfgh', /sequence/],
+      ['bartholomew-bartholomew', /user name/],
+      ['Bartholomew 12345', /user name/],
+      ['heirloom heirloom', /product/],
+      ['Correct Horse Battery Staple', /well-known/],
+      ['a line\nbreak in the middle', /control/],
+    ];
+    for (const [password, reason] of refused) {
+      t.match(passwordWeakness(password, 'bartholomew'), reason, password);
+    }
+  },
+);
+
+t.test(
+  'PWD-13 NIST SP 800-63B-4 §3.1.1.2: length counts characters, and there are no composition rules',
+  async (t) => {
+    for (const password of [
+      '🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋😌',
+      'only lower case words',
+      'x'
+        .repeat(200)
+        .replace(/x/g, (_, index: number) => String.fromCharCode(97 + ((index * 7) % 26))),
+      ' leading and trailing ',
+    ]) {
+      t.equal(passwordWeakness(password, 'bartholomew'), undefined, password);
+    }
+    t.match(passwordWeakness('🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋', 'bartholomew'), /at least 15/);
+  },
+);
