@@ -45,7 +45,7 @@ export async function createCast({ dependencies }: TestServer): Promise<Cast> {
   };
 }
 
-type Caller = { readonly id: string; readonly secret?: string };
+export type Caller = { readonly id: string; readonly secret?: string };
 
 const authentication = (caller: Caller) =>
   caller.secret === undefined ? {} : basic(caller.id, caller.secret);

@@ -1,0 +1,55 @@
+/** A TCP proxy in front of PostgreSQL that a test can cut, as a network would. */
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import type { Test } from 'tap';
+
+export interface Proxy {
+  /** The database's address through the proxy. */
+  readonly databaseUrl: string;
+  /** Ends all connections and refuses new ones. */
+  cut(): void;
+  /** Lets connections through again. */
+  restore(): void;
+}
+
+export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
+  const target = new URL(databaseUrl);
+  const sockets = new Set<Socket>();
+  let isCut = false;
+  const proxy = createServer((client) => {
+    if (isCut) {
+      client.destroy();
+      return;
+    }
+    const upstream = connect(Number(target.port), target.hostname);
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        other.destroy();
+      });
+      socket.pipe(other);
+    }
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const cut = () => {
+    isCut = true;
+    for (const socket of sockets) socket.destroy();
+  };
+  t.teardown(() => {
+    cut();
+    proxy.close();
+  });
+  const through = new URL(databaseUrl);
+  through.port = String((proxy.address() as AddressInfo).port);
+  return {
+    databaseUrl: through.href,
+    cut,
+    restore: () => {
+      isCut = false;
+    },
+  };
+}
