@@ -30,8 +30,9 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
             type: 'http',
             scheme: 'basic',
             description:
-              'Authenticate a client, RFC 6749 section 2.3.1: the username is its client_id, the ' +
-              'password its client_secret. For the demo: `demo-api` and `demo-api-secret`.',
+              'Choose the client that makes the requests below, RFC 6749 section 2.3.1: the ' +
+              'username is its client_id, the password its client_secret. To introspect as the ' +
+              'resource server of the demo: `demo-api`, `demo-api-secret`.',
           },
           password: {
             type: 'oauth2',

@@ -52,9 +52,7 @@ export const tokenRequest = Type.Object(
       }),
     ),
     ...clientParameters,
-    client_id: Type.Optional(
-      Type.String({ ...clientParameters.client_id, examples: ['demo'] }),
-    ),
+    client_id: Type.Optional(Type.String({ ...clientParameters.client_id, examples: ['demo'] })),
   },
   formOnly,
 );
@@ -74,27 +72,31 @@ export const tokenResponse = Type.Object(
   {
     access_token: Type.String({ pattern: '^hat_[A-Za-z0-9_-]{70}$' }),
     token_type: Type.Literal('Bearer'),
-    expires_in: Type.Integer({ minimum: 1, description: 'Seconds.' }),
+    expires_in: Type.Integer({ minimum: 1, examples: [900], description: 'Seconds.' }),
     refresh_token: Type.Optional(Type.String({ pattern: '^hrt_[A-Za-z0-9_-]{91}$' })),
-    scope: Type.String(),
+    scope: Type.String({ examples: ['read write'] }),
   },
   { description: 'Tokens, RFC 6749 section 5.1.' },
 );
 
 export const introspectionResponse = Type.Union(
   [
-    Type.Object({ active: Type.Literal(false) }, { additionalProperties: false }),
     Type.Object({
       active: Type.Literal(true),
-      scope: Type.String(),
-      client_id: Type.String(),
-      sub: Type.Optional(Type.String()),
-      aud: Type.Optional(Type.Union([Type.String(), Type.Array(Type.String())])),
-      iss: Type.String({ format: 'uri' }),
+      scope: Type.String({ examples: ['read write'] }),
+      client_id: Type.String({ examples: ['demo'] }),
+      sub: Type.Optional(Type.String({ examples: ['66cbf3ef-1b3b-4efb-8a0c-d7f1c2a5f8f4'] })),
+      aud: Type.Optional(
+        Type.Union([Type.String(), Type.Array(Type.String())], {
+          examples: ['https://api.example'],
+        }),
+      ),
+      iss: Type.String({ format: 'uri', examples: ['http://127.0.0.1:3000'] }),
       token_type: Type.Optional(Type.Literal('Bearer')),
-      exp: Type.Integer({ description: 'Seconds since 1970.' }),
-      iat: Type.Integer({ description: 'Seconds since 1970.' }),
+      exp: Type.Integer({ examples: [1_800_000_900], description: 'Seconds since 1970.' }),
+      iat: Type.Integer({ examples: [1_800_000_000], description: 'Seconds since 1970.' }),
     }),
+    Type.Object({ active: Type.Literal(false) }, { additionalProperties: false }),
   ],
   { description: 'RFC 7662 section 2.2. An inactive token carries no claim at all.' },
 );
@@ -115,23 +117,26 @@ export const metadataResponse = Type.Object(
 
 export const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
 
-const error = (description: string) =>
+const error = (code: string, description: string) =>
   Type.Object(
     { error: Type.String(), error_description: Type.Optional(Type.String()) },
-    { description },
+    { description, examples: [{ error: code }] },
   );
 
 /** Failures that every endpoint for clients has in common. */
 export const clientEndpointErrors = {
-  400: error('The request is refused, RFC 6749 section 5.2.'),
-  401: error('Client authentication failed: `invalid_client`.'),
-  413: error('The body is too large.'),
-  415: error('The body is not application/x-www-form-urlencoded in UTF-8.'),
-  429: error('Too many requests; `Retry-After` says when to come back.'),
-  500: error('A fault of the server.'),
-  503: error('Try again with the same token after `Retry-After` seconds; nothing is decided.'),
+  400: error('invalid_request', 'The request is refused, RFC 6749 section 5.2.'),
+  401: error('invalid_client', 'Client authentication failed.'),
+  413: error('invalid_request', 'The body is too large.'),
+  415: error('invalid_request', 'The body is not application/x-www-form-urlencoded in UTF-8.'),
+  429: error('temporarily_unavailable', 'Too many requests; `Retry-After` says when to come back.'),
+  500: error('server_error', 'A fault of the server.'),
+  503: error(
+    'temporarily_unavailable',
+    'Try again with the same token after `Retry-After` seconds; nothing is decided.',
+  ),
 };
 
-export const notReady = { 503: error('The database does not answer, or the server is stopping.') };
-
-export const methodNotAllowed = error('Only the methods in `Allow` are answered.');
+export const notReady = {
+  503: error('temporarily_unavailable', 'The database does not answer, or the server is stopping.'),
+};

@@ -128,7 +128,10 @@ function requireClient(
 ): Client {
   const authentication = authenticateClient(credentials, lookUp.client);
   if (authentication.outcome === 'failed') {
-    throw invalidClient(authentication.detail, { clientId: credentials?.clientId });
+    throw invalidClient(authentication.detail, {
+      event: 'client_authentication_failed',
+      clientId: credentials?.clientId,
+    });
   }
   const { client, secretDigest } = authentication;
   if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);

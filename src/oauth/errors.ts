@@ -29,6 +29,10 @@ export interface RefusalContext {
   readonly clientId?: string | undefined;
   readonly familyId?: string | undefined;
   readonly subject?: string | undefined;
+  /** Stands for a user name that belongs to nobody and may be somebody's password, typed too early. */
+  readonly usernameDigest?: string | undefined;
+  /** Names the refusal in the log; `refused` when there is nothing more to say. */
+  readonly event?: 'login_failed' | 'refresh_failed' | 'client_authentication_failed' | undefined;
   /** Set when the refusal means that somebody may be attacking; logged at `warn`. */
   readonly securityEvent?: SecurityEventKind | undefined;
   readonly cause?: unknown;

@@ -34,7 +34,8 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
       if (username === undefined) throw invalidRequest('username is missing');
       if (password === undefined) throw invalidRequest('password is missing');
       const grantedScope = grantScope(request.requestedScope, client.scope);
-      const resourceOwner = await authenticateResourceOwner(ports, username, password);
+      const { clientId } = client;
+      const resourceOwner = await authenticateResourceOwner(ports, clientId, username, password);
       return startFamily(ports.tokens, request, resourceOwner, grantedScope);
     },
   };
@@ -49,13 +50,19 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
  */
 async function authenticateResourceOwner(
   { resourceOwners, passwords }: PasswordGrantPorts,
+  clientId: string,
   username: string,
   password: string,
 ): Promise<ResourceOwner> {
-  const owner = await resourceOwners.findByUsername(normalizeUsername(username));
+  const normalized = normalizeUsername(username);
+  const owner = await resourceOwners.findByUsername(normalized);
   const verdict = await passwords.verify(password, owner?.passwordHash);
-  if (owner === undefined) throw invalidGrant('unknown resource owner');
-  const context = { subject: owner.subject };
+  const event = 'login_failed';
+  if (owner === undefined) {
+    const usernameDigest = digest(normalized).toString('hex').slice(0, 16);
+    throw invalidGrant('unknown resource owner', { event, clientId, usernameDigest });
+  }
+  const context = { event, clientId, subject: owner.subject } as const;
   if (verdict === 'unreadable') throw invalidGrant('stored password hash is unreadable', context);
   if (verdict === 'mismatch') throw invalidGrant('wrong password', context);
   if (owner.isDisabled) throw invalidGrant('resource owner is disabled', context);
@@ -88,7 +95,12 @@ async function startFamily(
     origin,
   });
   if (started.outcome === 'lost') {
-    throw invalidGrant('credentials changed during login', { subject: resourceOwner.subject });
+    const { subject } = resourceOwner;
+    throw invalidGrant('credentials changed during login', {
+      event: 'login_failed',
+      clientId: client.clientId,
+      subject,
+    });
   }
   return {
     accessToken: formatAccessToken(familyId, accessSecret),

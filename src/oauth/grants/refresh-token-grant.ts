@@ -39,7 +39,10 @@ export function refreshTokenGrant(tokens: TokenStore): Grant {
     async issue(request) {
       if (request.refreshToken === undefined) throw invalidRequest('refresh_token is missing');
       const presented = request.presentedToken;
-      if (presented?.kind !== 'refresh_token') throw invalidGrant('not a refresh token');
+      if (presented?.kind !== 'refresh_token') {
+        const { clientId } = request.client;
+        throw invalidGrant('not a refresh token', { event: 'refresh_failed', clientId });
+      }
       let { lookUp } = request;
       for (let decisions = 0; decisions < MAXIMUM_DECISIONS; decisions++) {
         const issued = await decideAndApply(tokens, request, presented, lookUp);
@@ -60,7 +63,12 @@ async function decideAndApply(
 ): Promise<IssuedTokens | 'changed'> {
   const { client, origin } = request;
   const { familyId } = presented;
-  const context = { familyId, subject: family?.subject };
+  const context = {
+    event: 'refresh_failed',
+    clientId: client.clientId,
+    familyId,
+    subject: family?.subject,
+  } as const;
   if (isPulseOverdue(pulse, now)) {
     await tokens.recordPulse();
     return 'changed';
