@@ -52,21 +52,27 @@ function sendRefusal(
 ): FastifyReply {
   const { code, description, detail, context } = error;
   const line = {
-    event: context.securityEvent ?? 'refused',
+    event: context.securityEvent ?? context.event ?? 'refused',
+    outcome: 'refused',
     code,
     detail,
     clientId: context.clientId,
     familyId: context.familyId,
     subject: context.subject,
+    usernameDigest: context.usernameDigest,
     address: request.ip,
     path: pathOf(request),
   };
-  if (context.securityEvent === undefined) request.log.info(line);
-  else request.log.warn(line);
+  request.log[levelOf(error)](line);
   if (code === 'invalid_client') reply.header('www-authenticate', BASIC_CHALLENGE);
   return reply
     .code(code === 'invalid_client' ? 401 : 400)
     .send({ error: code, error_description: description });
+}
+
+function levelOf({ context }: OAuthError): 'info' | 'warn' | 'error' {
+  if (context.isFault) return 'error';
+  return context.securityEvent === undefined ? 'info' : 'warn';
 }
 
 /** A query string may hold somebody's token, so it never reaches a log. */

@@ -25,7 +25,7 @@ export function addRevocationEndpoint(app: FastifyInstance, server: Authorizatio
     },
     async handle(form, request, reply) {
       const revocation = await server.revoke(readTokenInquiry(form, request));
-      request.log.info({ event: 'revoke', address: request.ip, ...revocation });
+      request.log.info({ event: 'revoke', outcome: 'success', address: request.ip, ...revocation });
       // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
       return reply.code(200).send();
     },

@@ -52,7 +52,9 @@ export function addTokenEndpoint(app: FastifyInstance, server: AuthorizationServ
         origin: originOf(request, parameters.device_label),
       });
       const { event, familyId, subject } = issued;
-      request.log.info({ event, familyId, subject, address: request.ip });
+      const { clientId } = issued;
+      const outcome = 'success';
+      request.log.info({ event, outcome, clientId, familyId, subject, address: request.ip });
       // RFC 6749 §5.1 asks for it on every response that carries tokens.
       reply.header('pragma', 'no-cache');
       return tokenBody(issued);

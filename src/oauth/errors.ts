@@ -33,6 +33,8 @@ export interface RefusalContext {
   readonly usernameDigest?: string | undefined;
   /** Names the refusal in the log; `refused` when there is nothing more to say. */
   readonly event?: 'login_failed' | 'refresh_failed' | 'client_authentication_failed' | undefined;
+  /** The refusal is right and its cause is damage on our side; logged at `error`. */
+  readonly isFault?: boolean | undefined;
   /** Set when the refusal means that somebody may be attacking; logged at `warn`. */
   readonly securityEvent?: SecurityEventKind | undefined;
   readonly cause?: unknown;

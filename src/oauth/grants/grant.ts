@@ -31,6 +31,7 @@ export interface IssuedTokens {
   readonly refreshToken: string | undefined;
   readonly grantedScope: Scope;
   readonly event: 'login' | 'refresh' | 'refresh_retry';
+  readonly clientId: string;
   readonly familyId: string;
   readonly subject: string | undefined;
 }

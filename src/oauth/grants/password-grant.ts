@@ -63,7 +63,9 @@ async function authenticateResourceOwner(
     throw invalidGrant('unknown resource owner', { event, clientId, usernameDigest });
   }
   const context = { event, clientId, subject: owner.subject } as const;
-  if (verdict === 'unreadable') throw invalidGrant('stored password hash is unreadable', context);
+  if (verdict === 'unreadable') {
+    throw invalidGrant('stored password hash is unreadable', { ...context, isFault: true });
+  }
   if (verdict === 'mismatch') throw invalidGrant('wrong password', context);
   if (owner.isDisabled) throw invalidGrant('resource owner is disabled', context);
   if (verdict === 'match-needs-rehash') {
@@ -108,6 +110,7 @@ async function startFamily(
     refreshToken: mayRefresh ? formatRefreshToken(familyId, lineage, refreshSecret) : undefined,
     grantedScope,
     event: 'login',
+    clientId: client.clientId,
     familyId,
     subject: resourceOwner.subject,
   };

@@ -120,6 +120,7 @@ async function rotate(
     refreshToken: formatRefreshToken(family.familyId, presented.lineage, refreshSecret),
     grantedScope,
     event: 'refresh',
+    clientId: request.client.clientId,
     familyId: family.familyId,
     subject: family.subject,
   };
@@ -149,6 +150,7 @@ async function retry(
     refreshToken: formatRefreshToken(familyId, presented.lineage, refreshSecret),
     grantedScope,
     event: 'refresh_retry',
+    clientId: client.clientId,
     familyId,
     subject,
   } as const;

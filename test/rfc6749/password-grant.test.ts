@@ -1,0 +1,239 @@
+/**
+ * Resource owner password credentials grant, RFC 6749 §4.3.
+ *
+ *   request  grant_type=password, username, password (REQUIRED), scope (OPTIONAL)
+ *   response access_token, token_type, expires_in, refresh_token, scope (RFC 6749 §5.1)
+ */
+import t from 'tap';
+import type { Answer } from '../support/client.ts';
+import { createTestDatabase } from '../support/database.ts';
+import {
+  ALICE_PASSWORD,
+  createCast,
+  introspect,
+  invalidGrantBody,
+  login,
+  refresh,
+  revoke,
+} from '../support/fixtures.ts';
+import { cheapArgon2, startServer } from '../support/server.ts';
+
+const database = await createTestDatabase(t);
+const server = await startServer(t, { database });
+const cast = await createCast(server);
+const { clients, resourceOwners } = server.dependencies;
+const { c1, p1 } = cast;
+
+const refused = (answer: Answer, why = '') => {
+  t.equal(answer.status, 400, why);
+  t.strictSame(answer.body, invalidGrantBody, why);
+  t.equal(answer.headers.get('www-authenticate'), null, why);
+};
+
+t.test(
+  'PWD-01 RFC 9700 §2.4: the grant can be switched off, and a client has only what it was given',
+  async (t) => {
+    const off = await startServer(t, { database, isPasswordGrantOn: false });
+    t.equal((await login(off, c1)).body.error, 'unsupported_grant_type');
+    await clients.create({ clientId: 'new', clientType: 'public' });
+    t.equal((await login(server, { id: 'new' })).body.error, 'unauthorized_client');
+  },
+);
+
+t.test(
+  'PWD-02 RFC 6749 §4.3.2: a missing or empty username or password is invalid_request',
+  async (t) => {
+    for (const parameters of [{ username: '' }, { password: '' }]) {
+      const answer = await login(server, c1, parameters);
+      t.equal(answer.status, 400);
+      t.equal(answer.body.error, 'invalid_request');
+    }
+  },
+);
+
+t.test('PWD-03 RFC 6749 §5.2: a wrong password is 400 invalid_grant', async () => {
+  refused(await login(server, c1, { password: 'wrong' }));
+});
+
+t.test('PWD-04 ASVS 6.3.8: an unknown person gets the same answer', async () => {
+  refused(await login(server, c1, { username: 'nobody' }));
+});
+
+t.test(
+  'PWD-05 ASVS 6.3.8: so do disabled and password-less people, whatever the password',
+  async () => {
+    await resourceOwners.create('passwordless', undefined);
+    for (const username of ['dora', 'passwordless']) {
+      refused(await login(server, c1, { username }), username);
+      refused(await login(server, c1, { username, password: 'wrong' }), username);
+    }
+  },
+);
+
+t.test('PWD-06 NIST SP 800-63B-4 §3.1.1.2: every character of a password counts', async (t) => {
+  for (const length of [73, 256]) {
+    const password = varied(length);
+    await resourceOwners.create(`long-${length}`, password);
+    const username = `long-${length}`;
+    refused(await login(server, c1, { username, password: `${password.slice(0, -1)}!` }));
+    t.equal((await login(server, c1, { username, password })).status, 200);
+  }
+});
+
+t.test(
+  'PWD-07 NIST SP 800-63B-4 §3.1.1.2: 64 and 200 characters can be set and used',
+  async (t) => {
+    for (const length of [64, 200]) {
+      const username = `characters-${length}`;
+      await resourceOwners.create(username, varied(length));
+      t.equal((await login(server, c1, { username, password: varied(length) })).status, 200);
+    }
+  },
+);
+
+t.test('PWD-08 ASVS 15.2.2: a password above the maximum is a wrong one', async () => {
+  refused(await login(server, c1, { password: 'x'.repeat(1024) }));
+});
+
+t.test('PWD-09 ASVS 6.2.8: spaces at either end count', async (t) => {
+  const password = ' a phrase with spaces around ';
+  await resourceOwners.create('spaces', password);
+  t.equal((await login(server, c1, { username: 'spaces', password })).status, 200);
+  refused(await login(server, c1, { username: 'spaces', password: password.trim() }));
+});
+
+t.test('PWD-10 NIST SP 800-63B-4 §3.1.1.2: both normal forms of a password open', async (t) => {
+  const composed = 'caf\u00e9 au lait pour moi';
+  const decomposed = 'cafe\u0301 au lait pour moi';
+  await resourceOwners.create('composed', composed);
+  await resourceOwners.create('decomposed', decomposed);
+  for (const username of ['composed', 'decomposed']) {
+    for (const password of [composed, decomposed]) {
+      t.equal((await login(server, c1, { username, password })).status, 200);
+    }
+  }
+});
+
+t.test('PWD-11 RFC 8265 §3.3: a name is found in either normal form and in any case', async (t) => {
+  await resourceOwners.create('Ren\u00e9e', ALICE_PASSWORD);
+  for (const username of ['ren\u00e9e', 'rene\u0301e', 'REN\u00c9E', 'RENE\u0301E']) {
+    t.equal((await login(server, c1, { username })).status, 200, username);
+  }
+  t.equal((await login(server, c1, { username: 'ALICE' })).status, 200);
+});
+
+t.test('PWD-12 RFC 8264 §12.5: a look-alike of a name is another name', async () => {
+  for (const username of [
+    '\u0430lice',
+    'ali\u200bce',
+    'alice ',
+    ' alice',
+    'a\u0301lice',
+    'ａlice',
+  ]) {
+    refused(await login(server, c1, { username }), JSON.stringify(username));
+  }
+});
+
+t.test('PWD-15 RFC 6749 §5.2: a bad scope says nothing about the password', async (t) => {
+  for (const password of [ALICE_PASSWORD, 'wrong']) {
+    const answer = await login(server, c1, { scope: 'admin', password });
+    t.equal(answer.status, 400);
+    t.equal(answer.body.error, 'invalid_scope');
+  }
+});
+
+t.test(
+  'PWD-16 RFC 9700 §4.14.2: a client that may not refresh gets no refresh token',
+  async (t) => {
+    await clients.create({
+      clientId: 'once',
+      clientType: 'public',
+      grantTypes: ['password'],
+      scope: ['read'],
+    });
+    const answer = await login(server, { id: 'once' });
+    t.strictSame(Object.keys(answer.body).sort(), [
+      'access_token',
+      'expires_in',
+      'scope',
+      'token_type',
+    ]);
+    const { rows } = await server.inspect.query(
+      "select f.lineage_digest, f.current_digest from token_family f join client c on c.key = f.client_key where c.client_id = 'once'",
+    );
+    t.strictSame(rows, [{ lineage_digest: null, current_digest: null }]);
+  },
+);
+
+t.test('PWD-17 ASVS 7.2.4: two logins are two families', async (t) => {
+  const one = (await login(server, c1)).body;
+  const other = (await login(server, c1)).body;
+  t.not(one.access_token, other.access_token);
+  t.not(one.access_token.slice(0, 24), other.access_token.slice(0, 24));
+  await revoke(server, c1, one.refresh_token);
+  t.equal((await introspect(server, c1, other.access_token)).body.active, true);
+  t.equal((await refresh(server, c1, other.refresh_token)).status, 200);
+});
+
+t.test(
+  'PWD-18 OWASP Password Storage: a login raises a weaker hash to the current parameters',
+  async (t) => {
+    const stronger = await startServer(t, {
+      database,
+      argon2: { ...cheapArgon2, memoryKibibytes: 2048 },
+    });
+    const stored = async () =>
+      (
+        await server.inspect.query(
+          "select password_hash, credential_version from resource_owner where username = 'alice'",
+        )
+      ).rows[0];
+    const before = await stored();
+    const session = (await login(server, c1)).body;
+    t.equal((await login(stronger, c1)).status, 200);
+    const after = await stored();
+    t.match(before.password_hash, 'm=1024');
+    t.match(after.password_hash, 'm=2048');
+    t.equal(after.credential_version, before.credential_version);
+    t.equal((await refresh(server, c1, session.refresh_token)).status, 200, 'sessions go on');
+    t.equal(
+      (await login(server, c1)).status,
+      200,
+      'a server with weaker parameters verifies it too',
+    );
+    t.match((await stored()).password_hash, 'm=2048', 'and leaves it');
+  },
+);
+
+t.test(
+  'PWD-19 ASVS 16.5.3: a damaged hash is a wrong password, and an error in the log',
+  async (t) => {
+    await resourceOwners.create('damaged', ALICE_PASSWORD);
+    await server.inspect.query(
+      "update resource_owner set password_hash = '$argon2id$broken' where username = 'damaged'",
+    );
+    const before = server.logs.length;
+    refused(await login(server, c1, { username: 'damaged' }));
+    const lines = server.logs.slice(before).map((line) => JSON.parse(line));
+    t.ok(lines.some(({ level, detail }) => level >= 50 && /unreadable/.test(detail)));
+  },
+);
+
+t.test(
+  'DOS-11 ASVS 7.1.2: a person has at most 100 live families, and the oldest ends',
+  async (t) => {
+    await resourceOwners.create('busy', ALICE_PASSWORD);
+    const first = (await login(server, p1, { username: 'busy' })).body;
+    const second = (await login(server, p1, { username: 'busy' })).body;
+    for (let logins = 2; logins < 101; logins++) await login(server, p1, { username: 'busy' });
+    refused(await refresh(server, p1, first.refresh_token), 'the oldest');
+    t.equal((await refresh(server, p1, second.refresh_token)).status, 200, 'the next one lives');
+  },
+);
+
+/** A password without repetition, in which the last character matters. */
+const varied = (length: number): string =>
+  Array.from({ length }, (_, index) =>
+    String.fromCharCode(33 + ((index * index + 7 * index) % 90)),
+  ).join('');
