@@ -61,6 +61,7 @@ function sendRefusal(
     subject: context.subject,
     usernameDigest: context.usernameDigest,
     address: request.ip,
+    familyAddress: context.familyAddress,
     path: pathOf(request),
   };
   request.log[levelOf(error)](line);

@@ -88,8 +88,8 @@ export function createAuthorizationServer(
           return { clientId, effect: 'none', familyId: undefined };
         case 'revoke-family': {
           const { familyId } = decision;
-          const isNew = await tokens.revokeFamily(familyId, 'revoked');
-          return { clientId, effect: isNew ? 'family-revoked' : 'none', familyId };
+          const ended = await tokens.revokeFamily(familyId, 'revoked');
+          return { clientId, effect: ended ? 'family-revoked' : 'none', familyId };
         }
         case 'revoke-access-token': {
           const { familyId } = decision;

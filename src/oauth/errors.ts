@@ -29,6 +29,8 @@ export interface RefusalContext {
   readonly clientId?: string | undefined;
   readonly familyId?: string | undefined;
   readonly subject?: string | undefined;
+  /** Where the family was started from, beside the address that the request came from. */
+  readonly familyAddress?: string | undefined;
   /** Stands for a user name that belongs to nobody and may be somebody's password, typed too early. */
   readonly usernameDigest?: string | undefined;
   /** Names the refusal in the log; `refused` when there is nothing more to say. */

@@ -86,6 +86,11 @@ export type RevocationReason =
   | 'session_limit'
   | 'administrator';
 
+export interface EndedFamily {
+  /** Where the family was started from, to compare with whoever ended it. */
+  readonly address: string | undefined;
+}
+
 export interface SecurityEvent {
   readonly kind: SecurityEventKind;
   readonly familyId: string;
@@ -106,8 +111,16 @@ export interface TokenStore {
   /** Replaces the presented token by its successor if it still is current and the family is alive. */
   rotate(rotation: Rotation): Promise<IssueOutcome>;
   issueAdditionalAccessToken(request: AdditionalAccessToken): Promise<IssueOutcome>;
-  /** Ends a family for good, with the event that explains it; false if it had ended before. */
-  revokeFamily(familyId: string, reason: RevocationReason, event?: SecurityEvent): Promise<boolean>;
+  /**
+   * Ends a family for good, with the event that explains it.
+   *
+   * @returns what was ended, or undefined if it had ended before
+   */
+  revokeFamily(
+    familyId: string,
+    reason: RevocationReason,
+    event?: SecurityEvent,
+  ): Promise<EndedFamily | undefined>;
   /** False if there is no such token or it was revoked before. */
   revokeAccessToken(familyId: string, accessTokenDigest: Buffer): Promise<boolean>;
   recordSecurityEvent(event: SecurityEvent): Promise<void>;

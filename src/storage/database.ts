@@ -87,16 +87,16 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
       const client = await pool.connect().catch(rethrowAsUnavailable);
       let failure: unknown;
       try {
-        await client.query('begin');
+        await client.query('begin').catch(rethrowAsUnavailable);
         const result = await work(
           async <Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]) =>
             (await runOn<Row>(client, statement, values)).rows,
         );
-        await client.query('commit');
+        await client.query('commit').catch(rethrowAsUnavailable);
         return result;
       } catch (error) {
         failure = error;
-        return rethrowAsUnavailable(error);
+        throw error;
       } finally {
         // A connection in an unknown state is closed, which also rolls its transaction back.
         client.release(failure !== undefined);
@@ -151,6 +151,10 @@ async function runOn<Row extends pg.QueryResultRow>(
  * intervention, system error, serialization, deadlock, lock not available.
  */
 const unavailable = /^(08...|53...|57...|58...|40001|40P01|55P03)$/;
+
+/** Tells whether a statement failed because a name is taken. */
+export const isUniqueViolation = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError && error.code === '23505';
 
 /** Turns trouble with the database into 503; everything else is a bug and stays what it is. */
 function rethrowAsUnavailable(error: unknown): never {

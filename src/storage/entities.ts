@@ -216,7 +216,7 @@ export const SecurityEventEntity = defineEntity({
     clientId: p.text().nullable(),
     subject: p.uuid().nullable(),
     address: p.text().nullable(),
-    /** Where the family was last used from, to compare with `address`. */
+    /** Where the family was started from, to compare with `address`. */
     familyAddress: p.text().nullable(),
   },
 });

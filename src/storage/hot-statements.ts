@@ -263,6 +263,8 @@ export const issueAdditionalStatement: Statement = {
 /**
  * Ends a family, with the event that explains it. Answers a row if this call ended it.
  *
+ * Whoever has run `listen heirloom_security_event` is told when the event is durable.
+ *
  * Index: token_family_pkey.
  */
 export const revokeFamilyStatement: Statement = {
@@ -275,8 +277,9 @@ export const revokeFamilyStatement: Statement = {
   ), event as (
     insert into security_event (kind, family_id, client_id, subject, address, family_address)
     select $3, id, $4, resource_owner_id, $5, address from ended where $3::text is not null
+    returning pg_notify('heirloom_security_event', to_jsonb(security_event)::text)
   )
-  select id from ended`,
+  select address from ended left join event on true`,
 };
 
 /**

@@ -1,17 +1,20 @@
 /** People: found for logins, and created and changed by administrators. Implements `ResourceOwnerStore`. */
-import {
-  type EntityManager,
-  type InferEntity,
-  raw,
-  UniqueConstraintViolationException,
-} from '@mikro-orm/postgresql';
+import type { InferEntity } from '@mikro-orm/postgresql';
 import { passwordWeakness } from '../crypto/password-policy.ts';
 import type { PasswordHasher, ResourceOwnerStore, RevocationReason } from '../oauth/ports.ts';
 import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
-import type { Database } from './database.ts';
-import { ResourceOwnerEntity, TokenFamilyEntity } from './entities.ts';
-import { findResourceOwnerStatement } from './hot-statements.ts';
+import { type Database, isUniqueViolation } from './database.ts';
+import { ResourceOwnerEntity } from './entities.ts';
+import { findResourceOwnerStatement, type Statement } from './hot-statements.ts';
+import {
+  disableStatement,
+  enableStatement,
+  endFamiliesStatement,
+  insertResourceOwnerStatement,
+  setPasswordStatement,
+  upgradePasswordHashStatement,
+} from './resource-owner-statements.ts';
 
 export interface RegisteredResourceOwner {
   readonly subject: string;
@@ -40,34 +43,24 @@ export interface ResourceOwnerRegistry {
 }
 
 export function createResourceOwnerRegistry(
-  { orm }: Database,
+  database: Database,
   passwords: PasswordHasher,
 ): ResourceOwnerRegistry {
-  const find = async (em: EntityManager, given: string): Promise<RegisteredResourceOwner> => {
-    const username = normalizeUsername(given);
-    const owner = await em.findOne(ResourceOwnerEntity, { username });
-    if (owner === null) {
-      throw new AdministrationError(`There is no person ${JSON.stringify(username)}.`);
-    }
-    return registered(owner);
-  };
+  const { orm } = database;
 
-  /**
-   * Updates the person first and revokes their families in a second statement of the same READ
-   * COMMITTED transaction. A login in flight holds a share lock on the person: the update waits for
-   * it, and only a statement that starts afterwards sees the family it made.
-   */
-  const changeAndEndSessions = (given: string, values: object, reason: RevocationReason) =>
-    orm.em.fork().transactional(async (em) => {
-      const { subject } = await find(em, given);
-      const version = { credentialVersion: raw('credential_version + 1') };
-      await em.nativeUpdate(ResourceOwnerEntity, { subject }, { ...values, ...version });
-      await em.nativeUpdate(
-        TokenFamilyEntity,
-        { resourceOwner: subject, revokedAt: null },
-        { revokedAt: raw('clock_timestamp()'), revocationReason: reason },
-      );
-      return find(em.fork(), given);
+  /** Changes the person, then ends their families: two statements, in this order. */
+  const changeAndEndSessions = (
+    given: string,
+    statement: Statement,
+    values: readonly unknown[],
+    reason: RevocationReason,
+  ) =>
+    database.transaction(async (run) => {
+      const username = normalizeUsername(given);
+      const [row] = await run<ResourceOwnerRow>(statement, [username, ...values]);
+      if (row === undefined) throw unknownPerson(username);
+      await run(endFamiliesStatement, [row.id, reason]);
+      return fromRow(row);
     });
 
   return {
@@ -75,37 +68,37 @@ export function createResourceOwnerRegistry(
       const username = assertUsername(given);
       if (password !== undefined && !isDemo) assertAcceptable(password, username);
       const passwordHash = password === undefined ? null : await passwords.hash(password);
-      const em = orm.em.fork();
-      const owner = em.create(ResourceOwnerEntity, { username, passwordHash, isDemo });
-      await em.flush().catch((error) => {
-        if (!(error instanceof UniqueConstraintViolationException)) throw error;
-        throw new NameTaken(`The name ${JSON.stringify(username)} is taken.`);
-      });
-      return registered(owner);
+      const [row] = await database
+        .run<ResourceOwnerRow>(insertResourceOwnerStatement, [username, passwordHash, isDemo])
+        .catch((error) => {
+          if (!isUniqueViolation(error)) throw error;
+          throw new NameTaken(`The name ${JSON.stringify(username)} is taken.`);
+        });
+      return fromRow(row as ResourceOwnerRow);
     },
 
     async list() {
       const orderBy = { username: 'asc' } as const;
-      return (await orm.em.fork().find(ResourceOwnerEntity, {}, { orderBy })).map(registered);
+      return (await orm.em.fork().find(ResourceOwnerEntity, {}, { orderBy })).map(fromEntity);
     },
 
     async setPassword(given, password) {
-      const { username } = await find(orm.em.fork(), given);
-      assertAcceptable(password, username);
+      assertAcceptable(password, normalizeUsername(given));
       const passwordHash = await passwords.hash(password);
-      return changeAndEndSessions(given, { passwordHash }, 'password_changed');
+      return changeAndEndSessions(given, setPasswordStatement, [passwordHash], 'password_changed');
     },
 
-    disable: (given) =>
-      changeAndEndSessions(given, { disabledAt: raw('clock_timestamp()') }, 'disabled'),
+    disable: (given) => changeAndEndSessions(given, disableStatement, [], 'disabled'),
 
     // The version moves, so that a login that was verified before the disable cannot complete.
-    enable: (given) => changeAndEndSessions(given, { disabledAt: null }, 'disabled'),
+    enable: (given) => changeAndEndSessions(given, enableStatement, [], 'disabled'),
 
     async delete(given) {
-      const owner = await find(orm.em.fork(), given);
+      const username = normalizeUsername(given);
+      const owner = await orm.em.fork().findOne(ResourceOwnerEntity, { username });
+      if (owner === null) throw unknownPerson(username);
       await orm.em.fork().nativeDelete(ResourceOwnerEntity, { subject: owner.subject });
-      return owner;
+      return fromEntity(owner);
     },
   };
 }
@@ -130,22 +123,38 @@ export const createResourceOwnerStore = (database: Database): ResourceOwnerStore
     };
   },
 
-  // The version stays: the password is the same, and sessions go on.
-  async upgradePasswordHash(owner, passwordHash) {
-    const { subject, credentialVersion } = owner;
-    await database.orm.em
-      .fork()
-      .nativeUpdate(ResourceOwnerEntity, { subject, credentialVersion }, { passwordHash });
+  async upgradePasswordHash({ subject, credentialVersion }, passwordHash) {
+    const values = [subject, credentialVersion, passwordHash];
+    await database.run(upgradePasswordHashStatement, values);
   },
 });
 
-const registered = (owner: InferEntity<typeof ResourceOwnerEntity>): RegisteredResourceOwner => ({
+interface ResourceOwnerRow {
+  readonly id: string;
+  readonly username: string;
+  readonly has_password: boolean;
+  readonly created_at: Date;
+  readonly disabled_at: Date | null;
+}
+
+const fromRow = (row: ResourceOwnerRow): RegisteredResourceOwner => ({
+  subject: row.id,
+  username: row.username,
+  hasPassword: row.has_password,
+  createdAt: row.created_at,
+  disabledAt: row.disabled_at,
+});
+
+const fromEntity = (owner: InferEntity<typeof ResourceOwnerEntity>): RegisteredResourceOwner => ({
   subject: owner.subject as string,
   username: owner.username,
   hasPassword: owner.passwordHash != null,
   createdAt: owner.createdAt as Date,
   disabledAt: owner.disabledAt ?? null,
 });
+
+const unknownPerson = (username: string) =>
+  new AdministrationError(`There is no person ${JSON.stringify(username)}.`);
 
 function assertAcceptable(password: string, username: string): void {
   const weakness = passwordWeakness(password, username);

@@ -117,14 +117,14 @@ export function createTokenStore(database: Database, defaults: TokenLifetimes): 
     },
 
     async revokeFamily(familyId, reason, event) {
-      const rows = await database.run(revokeFamilyStatement, [
+      const [row] = await database.run<{ address: string | null }>(revokeFamilyStatement, [
         familyId,
         reason,
         event?.kind ?? null,
         event?.client.clientId ?? null,
         event?.origin.address ?? null,
       ]);
-      return rows.length > 0;
+      return row && { address: row.address ?? undefined };
     },
 
     async revokeAccessToken(familyId, accessTokenDigest) {

@@ -84,8 +84,13 @@ async function decideAndApply(
     }
     case 'replay': {
       const kind = 'refresh_token_replay';
-      await tokens.revokeFamily(familyId, 'replay', { kind, familyId, client, origin });
-      throw invalidGrant('spent refresh token', { ...context, securityEvent: kind });
+      const event = { kind, familyId, client, origin } as const;
+      const ended = await tokens.revokeFamily(familyId, 'replay', event);
+      throw invalidGrant('spent refresh token', {
+        ...context,
+        securityEvent: kind,
+        familyAddress: ended?.address,
+      });
     }
     case 'rotate':
       return rotate(tokens, request, presented, decision.family);
