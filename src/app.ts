@@ -29,6 +29,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   const app = fastify({
     logger: {
       level: config.logLevel,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      base: null,
       ...(logStream && { stream: logStream }),
     },
     // Two lines per request would say less than the one that each endpoint writes about its outcome.
