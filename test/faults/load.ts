@@ -37,20 +37,31 @@ export async function createLoadClient(
 export const peopleNamed = (prefix: string, count: number): string[] =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
 
-/** An answer, or why there was none: refused, reset or cut connections. */
-export type Reply = Answer | { readonly status: 0; readonly reason: string };
+/** An answer, or why there was none: a connection that was refused, reset or cut. */
+export type Reply = Answer | NoAnswer;
 
-/** Where to send a request: any instance, which may be down. */
+interface NoAnswer {
+  readonly status: 0;
+  readonly reason: string;
+}
+
+const isAnswer = (reply: Reply): reply is Answer => reply.status !== 0;
+
+/** Where to send a request; undefined while no instance runs. */
 export type Target = () => string | undefined;
 
+/** Sends one request once; waits only for an instance to send it to. */
 export async function request(
   target: Target,
   path: '/token' | '/revoke' | '/introspect',
   client: LoadClient,
   parameters: Record<string, string>,
 ): Promise<Reply> {
-  const url = target();
-  if (url === undefined) return { status: 0, reason: 'no instance runs' };
+  let url = target();
+  while (url === undefined) {
+    await pause();
+    url = target();
+  }
   try {
     return await post(`${url}${path}`, parameters, basic(client.id, client.secret));
   } catch (error) {
@@ -77,14 +88,19 @@ export const introspect = (target: Target, client: LoadClient, token: string) =>
 export type Meaning = 'granted' | 'verdict' | 'unavailable' | 'unanswered' | 'improper';
 
 export function meaningOf(reply: Reply): Meaning {
-  if (reply.status === 0) return 'unanswered';
+  if (!isAnswer(reply)) return 'unanswered';
   if (reply.status === 200) return 'granted';
-  if (reply.status !== 503) return reply.status === 400 || reply.status === 401 ? 'verdict' : 'improper';
+  if (reply.status !== 503)
+    return reply.status === 400 || reply.status === 401 ? 'verdict' : 'improper';
   const isProper =
     /^[1-9]\d*$/.test(reply.headers.get('retry-after') ?? '') &&
     reply.text === '{"error":"temporarily_unavailable"}';
   return isProper ? 'unavailable' : 'improper';
 }
+
+/** For messages; no body that is described carries a token. */
+const describe = (reply: Reply): string =>
+  isAnswer(reply) ? `${reply.status} ${reply.text}` : reply.reason;
 
 /** All replies of a run by meaning, and what must not have happened. */
 export class Ledger {
@@ -103,7 +119,7 @@ export class Ledger {
     const meaning = meaningOf(reply);
     this.counts[meaning]++;
     if (meaning === 'improper') {
-      this.violations.push(`improper answer ${reply.status} ${'text' in reply ? reply.text : ''}`);
+      this.violations.push(`improper answer ${describe(reply)}`);
     }
     if (meaning !== 'granted' && meaning !== 'verdict') this.lastTroubleAt = performance.now();
     return meaning;
@@ -115,7 +131,7 @@ export async function insist(ledger: Ledger, send: () => Promise<Reply>): Promis
   for (;;) {
     const reply = await send();
     const meaning = ledger.note(reply);
-    if (reply.status !== 0 && (meaning === 'granted' || meaning === 'verdict')) return reply;
+    if (isAnswer(reply) && (meaning === 'granted' || meaning === 'verdict')) return reply;
     await pause();
   }
 }
@@ -185,24 +201,26 @@ export async function refreshOnce(
   { copies = 1, isCut = () => false }: RefreshOptions = {},
 ): Promise<void> {
   const presented = newest(holder.refreshTokens);
-  for (let attempt = 0; ; attempt++) {
+  for (;;) {
     const sentAt = new Date();
     const sent = Array.from({ length: copies }, () => refresh(target, holder.client, presented));
     const replies = (await Promise.all(sent)).filter(() => !isCut());
-    const meanings = replies.map((reply) => ledger.note(reply));
-    const refused = replies.find((_, index) => meanings[index] === 'verdict');
-    const granted = replies.filter((_, index) => meanings[index] === 'granted') as Answer[];
+    const answers = replies.filter((reply) => {
+      const meaning = ledger.note(reply);
+      return meaning === 'granted' || meaning === 'verdict';
+    });
+    const granted = answers.filter(isAnswer).filter(({ status }) => status === 200);
+    const refused = answers.find(({ status }) => status !== 200);
     if (refused !== undefined) {
-      holder.logout = `${refused.status} ${'text' in refused ? refused.text : ''}`;
+      holder.logout = describe(refused);
       ledger.violations.push(`family ${holder.familyId} was logged out: ${holder.logout}`);
       return;
     }
     if (granted.length > 0) {
+      const isRetry = holder.isUncertain;
       holder.isUncertain = false;
       accept(ledger, holder, granted);
-      if (attempt > 0 && (await wasRotatedBefore(database, holder, sentAt))) {
-        holder.orphanedRotations++;
-      }
+      if (isRetry && (await wasRotatedBefore(database, holder, sentAt))) holder.orphanedRotations++;
       return;
     }
     holder.isUncertain = true;
@@ -216,7 +234,9 @@ function accept(ledger: Ledger, holder: Holder, granted: readonly Answer[]): voi
   const successors = new Set(granted.map(({ body }) => body.refresh_token as string));
   const [successor] = successors;
   if (successors.size !== 1 || holder.refreshTokens.includes(successor as string)) {
-    ledger.violations.push(`family ${holder.familyId} got ${successors.size} successors or an old one`);
+    ledger.violations.push(
+      `family ${holder.familyId} got ${successors.size} successors or an old one`,
+    );
   }
   holder.refreshTokens.push(successor as string);
   for (const token of new Set(granted.map(({ body }) => body.access_token as string))) {

@@ -11,7 +11,12 @@ export interface Proxy {
   restore(): void;
 }
 
-export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
+/** @param onBytes sees what goes through, in either direction */
+export async function startProxy(
+  t: Test,
+  databaseUrl: string,
+  onBytes: (chunk: Buffer) => void = () => {},
+): Promise<Proxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let isCut = false;
@@ -31,6 +36,7 @@ export async function startProxy(t: Test, databaseUrl: string): Promise<Proxy> {
         sockets.delete(socket);
         other.destroy();
       });
+      socket.on('data', onBytes);
       socket.pipe(other);
     }
   });

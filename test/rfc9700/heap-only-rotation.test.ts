@@ -1,0 +1,76 @@
+/**
+ * What a rotation costs: the same after 5,000 of them as after one. A family is one row, updated in
+ * place, no index covers what a rotation changes, and each page has room for the new version of its rows,
+ * so PostgreSQL writes no index entry and the page cleans itself (a heap-only update).
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import { ALICE_PASSWORD, login } from '../support/fixtures.ts';
+import { startServer } from '../support/server.ts';
+
+const ROTATIONS = 5_000;
+const SAMPLE = 500;
+
+const server = await startServer(t);
+const { authorizationServer, clients, resourceOwners } = server.dependencies;
+await resourceOwners.create('alice', ALICE_PASSWORD);
+await clients.create({
+  clientId: 'P1',
+  clientType: 'public',
+  grantTypes: ['password', 'refresh_token'],
+  scope: ['read', 'write'],
+});
+
+/** Refreshes through the core's door, without HTTP; answers the next refresh token. */
+async function rotate(refreshToken: string): Promise<string> {
+  const issued = await authorizationServer.token({
+    grantType: 'refresh_token',
+    credentials: { method: 'none', clientId: 'P1' },
+    scope: undefined,
+    username: undefined,
+    password: undefined,
+    refreshToken,
+    origin: { address: '127.0.0.1', userAgent: undefined, deviceLabel: undefined },
+  });
+  return issued.refreshToken as string;
+}
+
+/** The counters of `pg_stat_user_tables`, which backends report late. */
+async function updatesOfFamilies(atLeast: number): Promise<{ all: number; heapOnly: number }> {
+  for (let attempt = 0; ; attempt++) {
+    const { rows } = await server.inspect.query(
+      `select n_tup_upd::int as "all", n_tup_hot_upd::int as "heapOnly"
+       from pg_stat_user_tables where relname = 'token_family'`,
+    );
+    if (rows[0].all >= atLeast || attempt === 100) return rows[0];
+    await delay(100);
+  }
+}
+
+const median = (numbers: readonly number[]): number =>
+  numbers.toSorted((one, other) => one - other)[numbers.length >> 1] as number;
+
+t.test('RFC 9700 §4.14.2: the 5,000th rotation leaves and costs what the first did', async (t) => {
+  let { refresh_token: refreshToken } = (await login(server, { id: 'P1' })).body;
+  const milliseconds: number[] = [];
+  for (let rotation = 0; rotation < ROTATIONS; rotation++) {
+    const begin = performance.now();
+    refreshToken = await rotate(refreshToken);
+    milliseconds.push(performance.now() - begin);
+  }
+
+  const { rows } = await server.inspect.query(
+    `select generation, (select count(*)::int from token_family) as families,
+       (select count(*)::int from access_token) as "accessTokens"
+     from token_family`,
+  );
+  t.strictSame(rows, [{ generation: ROTATIONS, families: 1, accessTokens: 16 }]);
+
+  const updates = await updatesOfFamilies(ROTATIONS);
+  t.ok(updates.all >= ROTATIONS, `${updates.all} updates`);
+  t.ok(updates.heapOnly >= updates.all * 0.95, `${updates.heapOnly} of them heap-only`);
+
+  const first = median(milliseconds.slice(0, SAMPLE));
+  const last = median(milliseconds.slice(-SAMPLE));
+  t.ok(last < first * 3, `the median went from ${first.toFixed(2)} to ${last.toFixed(2)} ms`);
+});
