@@ -4,7 +4,7 @@
  * Ordinary parsers repair what they do not understand: bad escapes become text, bad UTF-8 becomes
  * U+FFFD, repeated names become arrays. Here a name has one value or the request is refused.
  */
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
 import { hasControlCharacters } from '../oauth/characters.ts';
 import { invalidRequest } from '../oauth/errors.ts';
 
@@ -22,26 +22,41 @@ export const emptyForm: Form = { values: new Map(), repeated: new Set() };
  * @throws OAuthError `invalid_request` for malformed percent escapes and for octets that are not UTF-8
  */
 export function parseForm(body: Buffer): Form {
-  if (!isUtf8(body)) throw invalidRequest('body is not UTF-8');
+  const text = decodeText(body);
   const values = new Map<string, string>();
-  const repeated = new Set<string>();
-  for (const pair of body.toString('utf8').split('&')) {
+  let repeated: Set<string> | undefined;
+  let start = 0;
+  while (start < text.length) {
+    const ampersand = text.indexOf('&', start);
+    const end = ampersand === -1 ? text.length : ampersand;
+    const pair = text.slice(start, end);
+    start = end + 1;
     if (pair === '') continue;
     const equals = pair.indexOf('=');
     const name = decodeFormComponent(equals === -1 ? pair : pair.slice(0, equals));
     const value = equals === -1 ? '' : decodeFormComponent(pair.slice(equals + 1));
     if (name === undefined || value === undefined) throw invalidRequest('malformed percent escape');
-    if (values.has(name)) repeated.add(name);
-    else values.set(name, value);
+    if (!values.has(name)) values.set(name, value);
+    else repeated = (repeated ?? new Set()).add(name);
   }
-  return { values, repeated };
+  return { values, repeated: repeated ?? noNames };
+}
+
+const noNames: ReadonlySet<string> = new Set();
+
+function decodeText(body: Buffer): string {
+  // Nearly every body is ASCII, for which both the check and the decoding cost less.
+  if (isAscii(body)) return body.toString('latin1');
+  if (!isUtf8(body)) throw invalidRequest('body is not UTF-8');
+  return body.toString('utf8');
 }
 
 /** Decodes one name or value; undefined for a malformed escape or escaped octets that are not UTF-8. */
 export function decodeFormComponent(encoded: string): string | undefined {
-  if (!encoded.includes('%') && !encoded.includes('+')) return encoded;
+  const spaced = encoded.includes('+') ? encoded.replaceAll('+', ' ') : encoded;
+  if (!spaced.includes('%')) return spaced;
   try {
-    return decodeURIComponent(encoded.replaceAll('+', ' '));
+    return decodeURIComponent(spaced);
   } catch {
     return undefined;
   }

@@ -1,4 +1,5 @@
 /** Requests with explicit parameters, and answers as a test wants to compare them. */
+import { assertDocumented } from './documented.ts';
 
 export interface Answer {
   readonly status: number;
@@ -24,6 +25,7 @@ export function basic(clientId: string, clientSecret: string): Record<string, st
 
 export async function send(url: string, init: RequestInit = {}): Promise<Answer> {
   const response = await fetch(url, { redirect: 'manual', ...init });
+  assertDocumented(init.method ?? 'GET', url, response.status);
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json');
   return {

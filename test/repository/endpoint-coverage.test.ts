@@ -1,0 +1,39 @@
+/** Every operation of the OpenAPI document has its unauthenticated case. */
+import t from 'tap';
+import { post, send } from '../support/client.ts';
+import { assertDocumented, documentedPaths } from '../support/documented.ts';
+import { startServer } from '../support/server.ts';
+
+const server = await startServer(t);
+
+/** What an operation needs besides a client, so that only the client is missing. */
+const parameters: Record<string, Record<string, string>> = {
+  '/token': { grant_type: 'password', username: 'alice', password: 'x' },
+  '/revoke': { token: 'x' },
+  '/introspect': { token: 'x' },
+};
+
+t.test('every operation either needs no client or refuses a request without one', async (t) => {
+  const isPublic = ['/livez', '/readyz', '/.well-known/oauth-authorization-server'];
+  for (const [path, operations] of Object.entries(documentedPaths)) {
+    for (const method of Object.keys(operations)) {
+      if (isPublic.includes(path)) {
+        t.equal((await send(server.url + path, { method })).status, 200, `${method} ${path}`);
+        continue;
+      }
+      const needed = parameters[path];
+      t.ok(needed, `${method} ${path} has an unauthenticated case here`);
+      const answer = await post(server.url + path, needed ?? {});
+      t.equal(answer.status, 401, `${method} ${path}`);
+      t.equal(answer.body.error, 'invalid_client');
+    }
+  }
+});
+
+t.test(
+  'MET-10 contract: a status that is not documented fails the test that sees it',
+  async (t) => {
+    t.throws(() => assertDocumented('POST', `${server.url}/token`, 418), /lacks/);
+    t.doesNotThrow(() => assertDocumented('POST', `${server.url}/token`, 400));
+  },
+);
