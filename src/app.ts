@@ -2,10 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo, Socket } from 'node:net';
 import rateLimit from '@fastify/rate-limit';
-import fastify, { type FastifyInstance, LogController } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Config } from './config.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
-import { handleError, handleNotFound } from './http/error-handler.ts';
+import {
+  answerMalformedHttp,
+  handleError,
+  handleNotFound,
+  writeFailure,
+} from './http/error-handler.ts';
 import { parseForm } from './http/form.ts';
 import { addHealthEndpoints } from './http/health-endpoints.ts';
 import { addIntrospectionEndpoint } from './http/introspection-endpoint.ts';
@@ -26,6 +31,7 @@ export interface AppDependencies {
 
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
   const { config, authorizationServer, checkReadiness, logStream } = dependencies;
+  const headers = commonHeaders(config);
   const app = fastify({
     logger: {
       level: config.logLevel,
@@ -41,13 +47,24 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     bodyLimit: config.bodyLimitBytes,
     requestTimeout: config.requestTimeoutSeconds * 1000,
     keepAliveTimeout: config.keepAliveTimeoutSeconds * 1000,
-    http: { headersTimeout: config.requestTimeoutSeconds * 1000, maxHeaderSize: 16 * 1024 },
+    http: {
+      headersTimeout: config.requestTimeoutSeconds * 1000,
+      // How often Node looks for requests that are overdue; its 30 s would triple the timeout.
+      connectionsCheckingInterval: 1000,
+      maxHeaderSize: 16 * 1024,
+      // Node would answer with an empty body; `checkOnArrival` refuses it instead.
+      requireHostHeader: false,
+    },
     trustProxy: toTrustProxy(config.trustProxy),
     exposeHeadRoutes: true,
     return503OnClosing: false,
-    clientErrorHandler: answerMalformedHttp,
-    frameworkErrors: handleError,
+    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, headers),
+    // For URLs that cannot be decoded: no hook runs before it.
+    frameworkErrors: (error, request, reply) => handleError(error, request, reply.headers(headers)),
   });
+  // Neither reaches a route by itself. An expectation may be ignored (RFC 9110 §10.1.1), CONNECT may not.
+  app.server.on('checkExpectation', app.routing);
+  app.server.on('connect', (_request, socket) => writeFailure(socket as Socket, 501, headers));
   // Bodies and parameters are checked by our own strict parser; the schemas are for OpenAPI.
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (body) => JSON.stringify(body));
@@ -58,7 +75,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   app.addHook('preClose', async () => {
     isStopping = true;
   });
-  addCommonHeaders(app, config, () => isStopping);
+  checkOnArrival(app, config, headers, () => isStopping);
   acceptFormsOnly(app);
 
   await collectOpenApi(app);
@@ -85,67 +102,77 @@ export function listeningAddress(app: FastifyInstance, host: string): string {
   return `${host.includes(':') ? `[${host}]` : host}:${address?.port ?? 0}`;
 }
 
-function addCommonHeaders(app: FastifyInstance, config: Config, isStopping: () => boolean): void {
-  const isTls = config.issuer?.startsWith('https:') ?? false;
+/** RFC 6749 §5.1, on every response of every route: what has to be remembered would be forgotten once. */
+const commonHeaders = (config: Config): Readonly<Record<string, string>> => ({
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  ...(hasTlsIssuer(config) && {
+    'strict-transport-security': 'max-age=31536000; includeSubDomains',
+  }),
+});
+
+const hasTlsIssuer = ({ issuer }: Config): boolean =>
+  issuer !== undefined && new URL(issuer).protocol === 'https:';
+
+/** Sets the headers that every answer has, and refuses what no route should see before its body is read. */
+function checkOnArrival(
+  app: FastifyInstance,
+  config: Config,
+  headers: Readonly<Record<string, string>>,
+  isStopping: () => boolean,
+): void {
+  const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
   app.addHook('onRequest', async (request, reply) => {
-    // RFC 6749 §5.1. On every route: a default that has to be remembered would be forgotten once.
-    reply.header('cache-control', 'no-store');
-    reply.header('x-content-type-options', 'nosniff');
-    if (isTls) {
-      reply.header('strict-transport-security', 'max-age=31536000; includeSubDomains');
-    }
+    reply.headers(headers);
+    const { url } = request.routeOptions;
     if (isStopping()) {
       reply.header('connection', 'close');
-      if (request.routeOptions.url !== '/livez') throw new TemporarilyUnavailable('stopping');
+      if (url !== '/livez') throw new TemporarilyUnavailable('stopping');
     }
+    // RFC 9112 §3.2.
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      throw httpError(400, 'NO_HOST');
+    }
+    // Not redirected: clients would go on sending their credentials over plain HTTP first.
+    if (isTlsRequired && isToldPlainHttp(request) && url !== '/livez' && url !== '/readyz') {
+      throw httpError(400, 'PLAIN_HTTP');
+    }
+    if (request.is404) return handleNotFound(request, reply);
   });
 }
 
-/** Only forms in UTF-8 and without a content coding are read; everything else is 415. */
+/** A proxy that says nothing about the protocol is believed to have checked it. */
+const isToldPlainHttp = (request: FastifyRequest): boolean =>
+  Boolean(request.headers['x-forwarded-proto']) && request.protocol.toLowerCase() !== 'https';
+
+/** Only forms in UTF-8 and without a coding are read; everything else is 415. */
 function acceptFormsOnly(app: FastifyInstance): void {
-  const unsupported = () =>
-    Object.assign(new Error('unsupported media type'), { statusCode: 415, code: 'MEDIA_TYPE' });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(
     'application/x-www-form-urlencoded',
     { parseAs: 'buffer' },
-    async (request: { headers: Record<string, unknown> }, body: Buffer) => {
-      if (!isUtf8Form(String(request.headers['content-type']))) throw unsupported();
+    async ({ headers }: FastifyRequest, body: Buffer) => {
+      if (!isUtf8Form(headers['content-type'])) throw httpError(415, 'CHARSET');
+      if (isCoded(headers)) throw httpError(415, 'CODING');
       return parseForm(body);
     },
   );
-  app.addHook('preParsing', async (request) => {
-    const coding = request.headers['content-encoding'];
-    if (coding !== undefined && coding.toLowerCase() !== 'identity') throw unsupported();
-  });
 }
 
-/** RFC 6749 Appendix B: UTF-8, whether the charset is stated or not. */
-const isUtf8Form = (contentType: string): boolean => {
-  const charset = /;\s*charset\s*=\s*"?([^";\s]*)"?/i.exec(contentType)?.[1];
-  return charset === undefined || charset.toLowerCase() === 'utf-8';
-};
+/** RFC 6749 Appendix B: UTF-8, whether the charset is stated or not; stated twice, each must be it. */
+const isUtf8Form = (contentType = ''): boolean =>
+  !/;\s*charset\s*=(?!\s*"?utf-8"?\s*(?:;|$))/i.test(contentType);
 
-/** What Node itself refuses never reaches a route, so the answer is written to the socket by hand. */
-function answerMalformedHttp(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  const [status, reason] =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? [431, 'Request Header Fields Too Large']
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? [408, 'Request Timeout']
-        : [400, 'Bad Request'];
-  const body = '{"error":"invalid_request"}';
-  if (socket.writable) {
-    socket.write(
-      `HTTP/1.1 ${status} ${reason}\r\n` +
-        'Content-Type: application/json; charset=utf-8\r\n' +
-        'Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n' +
-        `Content-Length: ${body.length}\r\n\r\n${body}`,
-    );
-  }
-  socket.destroySoon();
-}
+/** Node undoes `chunked` and nothing else; compressed bytes must not be parsed as if they were plain. */
+const isCoded = ({
+  'content-encoding': content = 'identity',
+  'transfer-encoding': transfer = 'chunked',
+}: FastifyRequest['headers']): boolean =>
+  content.toLowerCase() !== 'identity' || transfer.toLowerCase() !== 'chunked';
+
+/** A refusal by HTTP itself, for which RFC 6749 has no code of its own; `code` is for the log. */
+const httpError = (statusCode: number, code: string) =>
+  Object.assign(new Error(code), { statusCode, code });
 
 /** A number of hops trusts that many addresses, counted from the socket. */
 function toTrustProxy(trusted: Config['trustProxy']) {

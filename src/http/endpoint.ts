@@ -33,20 +33,18 @@ export function refuseOtherMethods(
   url: string,
   allowed: 'GET' | 'POST',
 ): void {
-  const allow = `${allowed}, OPTIONS`;
-  app.options(url, { schema: { hide: true } }, (_request, reply) =>
-    reply.code(204).header('allow', allow).send(),
-  );
-  const others = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'].filter(
-    (method) => method !== allowed && !(allowed === 'GET' && method === 'HEAD'),
-  );
-  app.route({
-    method: others,
-    url,
-    schema: { hide: true },
-    // The body of a request that is refused is not read, whatever its type.
-    onRequest: async (_request, reply) =>
-      reply.code(405).header('allow', allow).send({ error: 'method_not_allowed' }),
-    handler: () => {},
-  });
+  const allow = allowed === 'GET' ? ['GET', 'HEAD', 'OPTIONS'] : ['POST', 'OPTIONS'];
+  const answer = (method: string[], status: number, body?: { error: string }) =>
+    app.route({
+      method,
+      url,
+      schema: { hide: true },
+      // The body of a request that is not processed is not read, whatever its type.
+      onRequest: async (_request, reply) =>
+        reply.code(status).header('allow', allow.join(', ')).send(body),
+      handler: () => {},
+    });
+  answer(['OPTIONS'], 204);
+  const others = app.supportedMethods.filter((method) => !allow.includes(method));
+  answer(others, 405, { error: 'method_not_allowed' });
 }

@@ -1,4 +1,6 @@
-/** Writes every failure of every route, the framework's too: `{"error": …}`, RFC 6749 §5.2. */
+/** Writes every failure, the framework's and Node's too: `{"error": …}`, RFC 6749 §5.2. */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { OAuthError, TemporarilyUnavailable } from '../oauth/errors.ts';
 
@@ -41,9 +43,51 @@ export function handleError(
   return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
 }
 
-/** Answers a path that does not exist, without repeating it. */
-export const handleNotFound = (_request: FastifyRequest, reply: FastifyReply): FastifyReply =>
-  reply.code(404).send({ error: 'not_found' });
+/** Answers a path that does not exist, without repeating it, and methods that exist on no path. */
+export function handleNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  // RFC 9110 §9.1.
+  const isKnownMethod = request.server.supportedMethods.includes(request.method);
+  return isKnownMethod
+    ? reply.code(404).send({ error: 'not_found' })
+    : reply.code(501).send({ error: 'not_implemented' });
+}
+
+/** Answers what Node refuses before there is a request that Fastify could answer. */
+export function answerMalformedHttp(
+  error: Error & { code?: string },
+  socket: Socket,
+  headers: Readonly<Record<string, string>>,
+): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  writeFailure(socket, malformedHttpStatus[error.code ?? ''] ?? 400, headers);
+}
+
+const malformedHttpStatus: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
+
+/** Writes a failure by hand and closes the connection. */
+export function writeFailure(
+  socket: Socket,
+  status: number,
+  headers: Readonly<Record<string, string>>,
+): void {
+  // Node may have taken its own listener off by now, and an unheard error would end the process.
+  socket.on('error', () => {});
+  const body = JSON.stringify({ error: status === 501 ? 'not_implemented' : 'invalid_request' });
+  const lines = Object.entries({
+    date: new Date().toUTCString(),
+    ...headers,
+    connection: 'close',
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': body.length,
+  }).map(([name, value]) => `${name}: ${value}\r\n`);
+  if (socket.writable) {
+    socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
+  }
+  socket.destroySoon();
+}
 
 function sendRefusal(
   error: OAuthError,

@@ -123,7 +123,11 @@ export interface TokenStore {
   ): Promise<EndedFamily | undefined>;
   /** False if there is no such token or it was revoked before. */
   revokeAccessToken(familyId: string, accessTokenDigest: Buffer): Promise<boolean>;
-  recordSecurityEvent(event: SecurityEvent): Promise<void>;
+  /**
+   * Records an event about a family that goes on. Nothing waits for it, so that the time of an answer
+   * does not tell that there was one, and it never fails: the log has the event too.
+   */
+  recordSecurityEvent(event: SecurityEvent): void;
   /** Marks a client secret as in use, at most once a minute; nothing waits for it and it never fails. */
   noteSecretUse(client: Client, secretDigest: Buffer): void;
   /** Writes a sign of life, and the outage if the previous one is too old. */

@@ -50,6 +50,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       databaseUrl: options.databaseUrl,
       maximumConnections: options.maximumConnections,
       acquireTimeoutSeconds: options.acquireTimeoutSeconds,
+      // The server gives up first, so that its answer says why; this is for a server that is not there.
+      queryTimeoutSeconds: options.statementTimeoutSeconds + 1,
       onPoolCreated: (created) => {
         pool = created;
         prepareConnections(created, options);

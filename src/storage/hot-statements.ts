@@ -87,7 +87,7 @@ export const findResourceOwnerStatement: Statement = {
  *
  * `for share` waits for a password change or a disable in flight and then sees its outcome; those
  * update the owner first and revoke families in a second statement, which sees this family.
- * Instants are whole seconds, so that a token dies at the very `exp` that introspection announces.
+ * Instants of expiry are whole seconds: a token dies at the very `exp` that introspection announces.
  * The person's oldest families above the limit end in the same statement.
  *
  * Indexes: resource_owner_pkey, token_family_resource_owner_id_started_at_index, token_family_pkey.
@@ -100,7 +100,7 @@ export const startFamilyStatement: Statement = {
     where id = $1 and credential_version = $2 and disabled_at is null
     for share
   ), instant as materialized (
-    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+    select now, date_trunc('second', now) as second from clock_timestamp() as now
   ), family as (
     insert into token_family (
       id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
@@ -117,10 +117,11 @@ export const startFamilyStatement: Statement = {
   ), token as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select
-      family.id, $9, $7, i.second,
+      family.id, $9, $7, i.now,
       least(i.second + $12 * interval '1 second', family.expires_at)
     from family cross join instant i
-    returning extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+    returning
+      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
   ), ended as (
     update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
     from owner cross join instant i
@@ -170,7 +171,7 @@ export const rotateStatement: Statement = {
     order by f.id
     for no key update skip locked
   ), instant as materialized (
-    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+    select now, date_trunc('second', now) as second from clock_timestamp() as now
   ), rotated as (
     update token_family f set
       generation = f.generation + 1,
@@ -193,10 +194,12 @@ export const rotateStatement: Statement = {
   ), issued as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select
-      rotated.id, access_digest, access_scope, i.second,
+      rotated.id, access_digest, access_scope, i.now,
       least(i.second + access_lifetime * interval '1 second', rotated.expires_at)
     from rotated cross join instant i
-    returning family_id, extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+    returning
+      family_id,
+      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
   ), trimmed as (
     delete from access_token a using rotated cross join instant i
     where a.family_id = rotated.id and (
@@ -204,7 +207,7 @@ export const rotateStatement: Statement = {
       or a.digest in (
         select kept.digest from access_token kept
         where kept.family_id = rotated.id and kept.expires_at > i.now
-        order by kept.issued_at desc, kept.digest offset 15
+        order by kept.issued_at desc offset 15
       )
     )
   )
@@ -231,7 +234,7 @@ export const issueAdditionalStatement: Statement = {
   name: 'heirloom-issue-additional',
   text: `
   with instant as materialized (
-    select clock_timestamp() as now, date_trunc('second', clock_timestamp()) as second
+    select now, date_trunc('second', now) as second from clock_timestamp() as now
   ), family as materialized (
     select f.id, f.expires_at
     from token_family f
@@ -242,10 +245,11 @@ export const issueAdditionalStatement: Statement = {
   ), issued as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select
-      family.id, $3, $4, i.second,
+      family.id, $3, $4, i.now,
       least(i.second + $5 * interval '1 second', family.expires_at)
     from family cross join instant i
-    returning extract(epoch from expires_at - issued_at)::int as expires_in_seconds
+    returning
+      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
   ), trimmed as (
     delete from access_token a using family cross join instant i
     where a.family_id = family.id and (
@@ -253,7 +257,7 @@ export const issueAdditionalStatement: Statement = {
       or a.digest in (
         select kept.digest from access_token kept
         where kept.family_id = family.id and kept.expires_at > i.now
-        order by kept.issued_at desc, kept.digest offset 15
+        order by kept.issued_at desc offset 15
       )
     )
   )

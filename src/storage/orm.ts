@@ -10,6 +10,8 @@ export interface OrmOptions {
   readonly maximumConnections: number;
   /** How long a request waits for a free connection, and a connection for the server. */
   readonly acquireTimeoutSeconds: number;
+  /** How long a query waits for its answer; a silent network would keep it waiting for ever. */
+  readonly queryTimeoutSeconds?: number;
   readonly onPoolCreated?: (pool: Pool) => void;
 }
 
@@ -23,6 +25,7 @@ export function ormConfig(options: OrmOptions) {
     driverOptions: {
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',
+      ...(options.queryTimeoutSeconds && { query_timeout: options.queryTimeoutSeconds * 1000 }),
       ...(options.onPoolCreated && { onPoolCreated: options.onPoolCreated }),
     },
     migrations: {

@@ -132,13 +132,9 @@ export function createTokenStore(database: Database, defaults: TokenLifetimes): 
       return rows.length > 0;
     },
 
-    async recordSecurityEvent({ kind, familyId, client, origin }) {
-      await database.run(recordSecurityEventStatement, [
-        kind,
-        familyId,
-        client.clientId,
-        origin.address,
-      ]);
+    recordSecurityEvent({ kind, familyId, client, origin }) {
+      const values = [kind, familyId, client.clientId, origin.address];
+      database.run(recordSecurityEventStatement, values).catch(() => {});
     },
 
     async recordPulse() {

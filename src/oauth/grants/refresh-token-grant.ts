@@ -79,7 +79,7 @@ async function decideAndApply(
       throw invalidGrant(decision.detail, context);
     case 'another-clients': {
       const kind = 'refresh_token_of_another_client';
-      await tokens.recordSecurityEvent({ kind, familyId, client, origin });
+      tokens.recordSecurityEvent({ kind, familyId, client, origin });
       throw invalidGrant('refresh token of another client', { ...context, securityEvent: kind });
     }
     case 'replay': {
