@@ -33,6 +33,12 @@ export interface Config {
   /** Passwords that may wait to be hashed, per process, before logins are shed with 503. */
   readonly hashQueueLimit: number;
   readonly maximumConnections: number;
+  /** Most requests that share one statement, see `storage/coalescer.ts`. */
+  readonly maximumBatch: number;
+  /** Most requests that wait for a statement of one kind; more are shed with 503. */
+  readonly maximumWaiting: number;
+  /** Most statements of one kind at a time. */
+  readonly maximumInFlight: number;
   /** How long a request waits for a database connection. */
   readonly acquireTimeoutSeconds: number;
   readonly statementTimeoutSeconds: number;
@@ -83,6 +89,9 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     argon2: { memoryKibibytes: 19_456, iterations: 2, parallelism: 1 },
     hashQueueLimit: 128,
     maximumConnections: 10,
+    maximumBatch: 64,
+    maximumWaiting: 4096,
+    maximumInFlight: 3,
     acquireTimeoutSeconds: 2,
     statementTimeoutSeconds: 3,
     lockTimeoutSeconds: 1,

@@ -78,7 +78,7 @@ function compose(
     queueLimit: config.hashQueueLimit,
   });
   const passwords = createPasswordHasher(config.argon2, gate);
-  const tokens = createTokenStore(database, config.lifetimes);
+  const tokens = createTokenStore(database, config);
   const resourceOwnerStore = createResourceOwnerStore(database);
   const grants = [
     ...(config.isPasswordGrantOn

@@ -154,6 +154,15 @@ async function runOn<Row extends pg.QueryResultRow>(
  */
 const unavailable = /^(08...|53...|57...|58...|40001|40P01|55P03)$/;
 
+/** Data exceptions, violated constraints, serialization, deadlock, lock not available, cancelled. */
+const statementFailure = /^(22...|23...|40001|40P01|55P03|57014)$/;
+
+/** Tells whether the database refused a statement, so that it has surely undone all of it. */
+export function isStatementFailure(error: unknown): boolean {
+  const cause = error instanceof TemporarilyUnavailable ? error.cause : error;
+  return cause instanceof pg.DatabaseError && statementFailure.test(cause.code ?? '');
+}
+
 /** Tells whether a statement failed because a name is taken. */
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && error.code === '23505';
