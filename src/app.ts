@@ -124,22 +124,25 @@ function checkOnArrival(
   const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
-    const { url } = request.routeOptions;
     if (isStopping()) {
       reply.header('connection', 'close');
-      if (url !== '/livez') throw new TemporarilyUnavailable('stopping');
+      if (request.routeOptions.url !== '/livez') throw new TemporarilyUnavailable('stopping');
     }
     // RFC 9112 §3.2.
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
       throw httpError(400, 'NO_HOST');
     }
     // Not redirected: clients would go on sending their credentials over plain HTTP first.
-    if (isTlsRequired && isToldPlainHttp(request) && url !== '/livez' && url !== '/readyz') {
+    if (isTlsRequired && isToldPlainHttp(request) && !isHealthCheck(request)) {
       throw httpError(400, 'PLAIN_HTTP');
     }
     if (request.is404) return handleNotFound(request, reply);
   });
 }
+
+/** Supervisors come without the proxy. Asked for last: Fastify builds `routeOptions` anew at each reading. */
+const isHealthCheck = ({ routeOptions: { url } }: FastifyRequest): boolean =>
+  url === '/livez' || url === '/readyz';
 
 /** A proxy that says nothing about the protocol is believed to have checked it. */
 const isToldPlainHttp = (request: FastifyRequest): boolean =>

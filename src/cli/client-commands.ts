@@ -56,6 +56,7 @@ export const clientCommands: readonly Command[] = [
         ...settingsFrom(given),
       });
       return {
+        changed: { clientId },
         json: { ...wireClient(client), ...(clientSecret && { client_secret: clientSecret }) },
         text:
           `Registered the ${clientType} client ${clientId}.` +
@@ -93,7 +94,7 @@ export const clientCommands: readonly Command[] = [
     positionals: one,
     async run(given, { clients }) {
       const client = await clients.update(idOf(given), settingsFrom(given));
-      return { json: wireClient(client), text: `Changed the client ${client.clientId}.` };
+      return { ...change(client), text: `Changed the client ${client.clientId}.` };
     },
   },
   {
@@ -108,6 +109,7 @@ export const clientCommands: readonly Command[] = [
         secondsOption(given, 'overlap', { minimum: 0 }) ?? SECRET_OVERLAP_SECONDS;
       const { clientSecret } = await clients.rotateSecret(clientId, overlapSeconds);
       return {
+        changed: { clientId },
         json: { client_id: clientId, client_secret: clientSecret, overlap: overlapSeconds },
         text: `client_secret: ${clientSecret}\nIt is not shown again. The old one works for ${overlapSeconds} s.`,
       };
@@ -121,7 +123,7 @@ export const clientCommands: readonly Command[] = [
     positionals: one,
     async run(given, { clients }) {
       const client = await clients.disable(idOf(given));
-      return { json: wireClient(client), text: `Disabled the client ${client.clientId}.` };
+      return { ...change(client), text: `Disabled the client ${client.clientId}.` };
     },
   },
   {
@@ -132,7 +134,7 @@ export const clientCommands: readonly Command[] = [
     positionals: one,
     async run(given, { clients }) {
       const client = await clients.enable(idOf(given));
-      return { json: wireClient(client), text: `Enabled the client ${client.clientId}.` };
+      return { ...change(client), text: `Enabled the client ${client.clientId}.` };
     },
   },
   {
@@ -143,7 +145,7 @@ export const clientCommands: readonly Command[] = [
     positionals: one,
     async run(given, { clients }) {
       const client = await clients.delete(idOf(given));
-      return { json: wireClient(client), text: `Deleted the client ${client.clientId}.` };
+      return { ...change(client), text: `Deleted the client ${client.clientId}.` };
     },
   },
 ];
@@ -167,6 +169,11 @@ function settingsFrom(given: CommandArguments): Partial<ClientSettings> {
   const entries = Object.entries(settings).filter(([, value]) => value !== undefined);
   return Object.fromEntries(entries) as Partial<ClientSettings>;
 }
+
+const change = (client: RegisteredClient) => ({
+  json: wireClient(client),
+  changed: { clientId: client.clientId },
+});
 
 /** Names as RFC 7591 §2 has them, where it has them; null stands for the server's default. */
 const wireClient = (client: RegisteredClient) => ({

@@ -7,6 +7,7 @@ import { createDependencies } from '../dependencies.ts';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { AdministrationError } from '../storage/administration-error.ts';
+import { recordAdministration } from '../storage/administration-log.ts';
 import { clientCommands } from './client-commands.ts';
 import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
 import { maintenanceCommands } from './maintenance-commands.ts';
@@ -67,7 +68,11 @@ async function dispatch(words: readonly string[], io: CommandLineIo): Promise<Co
     notice: (line) => io.stderr.write(`${line}\n`),
   });
   try {
-    return await command.run(given, dependencies);
+    const result = await command.run(given, dependencies);
+    if (result.changed !== undefined) {
+      await recordAdministration(dependencies.database, command.name, result.changed);
+    }
+    return result;
   } finally {
     await dependencies.close();
   }

@@ -1,6 +1,7 @@
 /** What a command is: its words, its options, and one function from arguments to a result. */
 import type { ParseArgsConfig } from 'node:util';
 import type { Dependencies } from '../dependencies.ts';
+import type { AdministrativeSubject } from '../storage/administration-log.ts';
 
 /** Wrong usage, exit code 2; everything else that fails exits 1. */
 export class UsageError extends Error {
@@ -11,6 +12,8 @@ export class UsageError extends Error {
 export interface CommandResult {
   readonly text: string;
   readonly json: unknown;
+  /** Set by commands that change something: what goes into the trail of changes. */
+  readonly changed?: AdministrativeSubject;
 }
 
 export interface CommandArguments {

@@ -45,11 +45,16 @@ export const sessionCommands: readonly Command[] = [
       }
       if (id !== undefined) {
         await sessions.revoke(id);
-        return { json: { revoked: 'session', id }, text: `Ended the session ${id}.` };
+        return {
+          changed: { familyId: id },
+          json: { revoked: 'session', id },
+          text: `Ended the session ${id}.`,
+        };
       }
       if (username !== undefined) {
-        const count = await sessions.revokeAll(username);
+        const { count, subject } = await sessions.revokeAll(username);
         return {
+          changed: { subject },
           json: { revoked: 'user', username, count },
           text: `Ended ${count} session${count === 1 ? '' : 's'} of ${username}.`,
         };
@@ -57,12 +62,13 @@ export const sessionCommands: readonly Command[] = [
       if (clientId !== undefined) {
         await clients.endSessions(clientId);
         return {
+          changed: { clientId },
           json: { revoked: 'client', client_id: clientId },
           text: `Ended all sessions of the client ${clientId}.`,
         };
       }
       await sessions.revokeEverything();
-      return { json: { revoked: 'all' }, text: 'Ended all sessions.' };
+      return { changed: {}, json: { revoked: 'all' }, text: 'Ended all sessions.' };
     },
   },
 ];

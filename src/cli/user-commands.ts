@@ -16,7 +16,7 @@ export const userCommands: readonly Command[] = [
       const password = await passwordFrom(given);
       const owner = await resourceOwners.create(nameOf(given), password);
       return {
-        json: wireUser(owner),
+        ...change(owner),
         text: `Created ${owner.username} (${owner.subject})${password === undefined ? ' without a password' : ''}.`,
       };
     },
@@ -42,7 +42,7 @@ export const userCommands: readonly Command[] = [
       const password = await passwordFrom(given);
       if (password === undefined) throw new UsageError('--password-stdin is missing.');
       const owner = await resourceOwners.setPassword(nameOf(given), password);
-      return { json: wireUser(owner), text: `Changed the password of ${owner.username}.` };
+      return { ...change(owner), text: `Changed the password of ${owner.username}.` };
     },
   },
   {
@@ -53,7 +53,7 @@ export const userCommands: readonly Command[] = [
     positionals: one,
     async run(given, { resourceOwners }) {
       const owner = await resourceOwners.disable(nameOf(given));
-      return { json: wireUser(owner), text: `Disabled ${owner.username}.` };
+      return { ...change(owner), text: `Disabled ${owner.username}.` };
     },
   },
   {
@@ -64,7 +64,7 @@ export const userCommands: readonly Command[] = [
     positionals: one,
     async run(given, { resourceOwners }) {
       const owner = await resourceOwners.enable(nameOf(given));
-      return { json: wireUser(owner), text: `Enabled ${owner.username}.` };
+      return { ...change(owner), text: `Enabled ${owner.username}.` };
     },
   },
   {
@@ -75,7 +75,7 @@ export const userCommands: readonly Command[] = [
     positionals: one,
     async run(given, { resourceOwners }) {
       const owner = await resourceOwners.delete(nameOf(given));
-      return { json: wireUser(owner), text: `Deleted ${owner.username}.` };
+      return { ...change(owner), text: `Deleted ${owner.username}.` };
     },
   },
 ];
@@ -87,6 +87,11 @@ async function passwordFrom(given: CommandArguments): Promise<string | undefined
   if (given.options['password-stdin'] !== true) return undefined;
   return (await given.readStdin()).replace(/\r?\n$/, '');
 }
+
+const change = (owner: RegisteredResourceOwner) => ({
+  json: wireUser(owner),
+  changed: { subject: owner.subject },
+});
 
 const wireUser = (owner: RegisteredResourceOwner) => ({
   sub: owner.subject,

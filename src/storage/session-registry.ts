@@ -26,7 +26,7 @@ export interface SessionRegistry {
   /** Ends one session. */
   revoke(id: string): Promise<void>;
   /** Ends all sessions of one person; says how many. */
-  revokeAll(username: string): Promise<number>;
+  revokeAll(username: string): Promise<{ readonly count: number; readonly subject: string }>;
   /** Ends every session there is by moving the global cut-off: after a leak, or a restored backup. */
   revokeEverything(): Promise<void>;
 }
@@ -84,7 +84,8 @@ export function createSessionRegistry({ orm }: Database): SessionRegistry {
     async revokeAll(username) {
       const subject = await subjectOf(username);
       const families = { resourceOwner: subject, revokedAt: null };
-      return orm.em.fork().nativeUpdate(TokenFamilyEntity, families, ended());
+      const count = await orm.em.fork().nativeUpdate(TokenFamilyEntity, families, ended());
+      return { count, subject };
     },
 
     async revokeEverything() {

@@ -209,6 +209,19 @@ t.test(
   },
 );
 
+t.test('LOG-04 ASVS 16.2.1: every change leaves a row with what was done to whom', async (t) => {
+  const { rows } = await inspect.query<{ kind: string; client_id: string; subject: string }>(
+    'select kind, client_id, subject from security_event order by id',
+  );
+  const kinds = new Set(rows.map(({ kind }) => kind));
+  const commands = ['client_create', 'client_update', 'client_rotate_secret', 'client_disable'];
+  commands.push('client_enable', 'client_delete', 'user_create', 'user_disable', 'user_enable');
+  commands.push('user_set_password', 'user_delete', 'session_revoke');
+  for (const command of commands) t.ok(kinds.has(`administration_${command}`), command);
+  t.ok(rows.every(({ kind, client_id }) => !kind.includes('_client_') || client_id));
+  t.ok(rows.every(({ kind, subject }) => !kind.includes('_user_') || subject));
+});
+
 t.test('migrate says what it did, and openapi prints the document', async (t) => {
   t.strictSame(await json(['migrate']), { applied: [] });
   t.match(await json(['openapi']), { openapi: '3.1.0', info: { title: 'Heirloom' } });
