@@ -1,6 +1,6 @@
 /** The trail of administrative changes: rows of `security_event`, which no log rotation takes away. */
 import type { Database } from './database.ts';
-import type { Statement } from './hot-statements.ts';
+import type { Statement } from './statement.ts';
 
 /** What a change was about; nothing means everything. */
 export interface AdministrativeSubject {

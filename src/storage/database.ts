@@ -3,8 +3,8 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
-import type { Statement } from './hot-statements.ts';
 import { ormConfig } from './orm.ts';
+import type { Statement } from './statement.ts';
 
 /** The oldest server that is tested; anything older lacks what the statements use. */
 const OLDEST_SERVER_VERSION = 15;

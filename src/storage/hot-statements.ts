@@ -5,11 +5,7 @@
  * Each names the indexes it uses; none may scan a table.
  */
 
-/** A named prepared statement. */
-export interface Statement {
-  readonly name: string;
-  readonly text: string;
-}
+import type { Statement } from './statement.ts';
 
 /**
  * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f` of client `c`.

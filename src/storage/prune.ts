@@ -1,6 +1,6 @@
 /** Housekeeping: deletes what is dead for good, in batches that hold no lock for long. */
 import type { Database } from './database.ts';
-import type { Statement } from './hot-statements.ts';
+import type { Statement } from './statement.ts';
 
 /** How many rows went. */
 export interface Pruned {

@@ -6,7 +6,7 @@ import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
 import { type Database, isUniqueViolation } from './database.ts';
 import { ResourceOwnerEntity } from './entities.ts';
-import { findResourceOwnerStatement, type Statement } from './hot-statements.ts';
+import { findResourceOwnerStatement } from './hot-statements.ts';
 import {
   disableStatement,
   enableStatement,
@@ -15,6 +15,7 @@ import {
   setPasswordStatement,
   upgradePasswordHashStatement,
 } from './resource-owner-statements.ts';
+import type { Statement } from './statement.ts';
 
 export interface RegisteredResourceOwner {
   readonly subject: string;

@@ -3,7 +3,7 @@
  *
  * Bind parameters keep hashes and their salts out of the statement log of the database.
  */
-import type { Statement } from './hot-statements.ts';
+import type { Statement } from './statement.ts';
 
 /** Constraint: resource_owner_username_unique. */
 export const insertResourceOwnerStatement: Statement = {
