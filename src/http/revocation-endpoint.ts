@@ -2,11 +2,16 @@
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
+import { createClientLimit } from './client-limit.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { clientEndpointErrors, tokenInquiry } from './schemas.ts';
 import { readTokenInquiry } from './token-inquiry.ts';
 
+/** RFC 7009 §5: what guesses tokens by revoking them is slowed down. */
+const limit = { requests: 1000, windowSeconds: 60 };
+
 export function addRevocationEndpoint(app: FastifyInstance, server: AuthorizationServer): void {
+  const checkLimit = createClientLimit(app, limit);
   addClientEndpoint(app, {
     url: '/revoke',
     requestsPerSecond: 600,
@@ -24,7 +29,9 @@ export function addRevocationEndpoint(app: FastifyInstance, server: Authorizatio
       },
     },
     async handle(form, request, reply) {
-      const revocation = await server.revoke(readTokenInquiry(form, request));
+      const inquiry = readTokenInquiry(form, request);
+      await checkLimit(request, reply, inquiry.credentials?.clientId);
+      const revocation = await server.revoke(inquiry);
       request.log.info({ event: 'revoke', outcome: 'success', address: request.ip, ...revocation });
       // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
       return reply.code(200).send();

@@ -34,21 +34,24 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   ],
 ];
 
-t.test('a value that makes no sense stops the start and creates nothing', async (t) => {
-  for (const [env, line] of refused) {
-    const dataDir = join(temporaryDirectory(t), 'data');
-    const { code, stdout, stderr } = await heirloom(['serve'], {
-      env: { DATA_DIR: dataDir, ...env },
-    });
-    const name = JSON.stringify(env);
-    t.equal(code, 1, name);
-    t.equal(stdout, '', name);
-    t.match(stderr, /^[^\n]+\n$/, `one line for ${name}`);
-    t.match(stderr.trim(), line);
-    t.notMatch(stderr, /swordfish/, 'no password');
-    t.notOk(existsSync(dataDir), `nothing created for ${name}`);
-  }
-});
+t.test(
+  'STO-10 ASVS 13.2.3: a value that makes no sense stops the start with one line and creates nothing',
+  async (t) => {
+    for (const [env, line] of refused) {
+      const dataDir = join(temporaryDirectory(t), 'data');
+      const { code, stdout, stderr } = await heirloom(['serve'], {
+        env: { DATA_DIR: dataDir, ...env },
+      });
+      const name = JSON.stringify(env);
+      t.equal(code, 1, name);
+      t.equal(stdout, '', name);
+      t.match(stderr, /^[^\n]+\n$/, `one line for ${name}`);
+      t.match(stderr.trim(), line);
+      t.notMatch(stderr, /swordfish/, 'no password');
+      t.notOk(existsSync(dataDir), `nothing created for ${name}`);
+    }
+  },
+);
 
 t.test('a port in use is said before anything is created', async (t) => {
   const occupant = createServer();
@@ -101,20 +104,23 @@ t.test('where there are no PostgreSQL binaries one line says what to set', async
   t.notOk(existsSync(dataDir));
 });
 
-t.test('a database with demo accounts is refused when it is not the embedded one', async (t) => {
-  const { url, inspect } = await createTestDatabase(t);
-  const clean = await serve(t, { env: { DATABASE_URL: url } });
-  t.equal((await fetch(`${clean.url}/docs`)).status, 404, 'no docs by default');
-  t.notMatch(clean.output.stdout, /demo/i);
-  const people = await inspect.query('select from resource_owner');
-  t.equal(people.rowCount, 0, 'PWD-22: no account in a fresh production database');
-  await clean.stop();
+t.test(
+  'PWD-22 ASVS 6.3.2: a fresh database of one’s own holds no account, and one with demo accounts is refused',
+  async (t) => {
+    const { url, inspect } = await createTestDatabase(t);
+    const clean = await serve(t, { env: { DATABASE_URL: url } });
+    t.equal((await fetch(`${clean.url}/docs`)).status, 404, 'no docs by default');
+    t.notMatch(clean.output.stdout, /demo/i);
+    const people = await inspect.query('select from resource_owner');
+    t.equal(people.rowCount, 0, 'no account');
+    await clean.stop();
 
-  await inspect.query("insert into resource_owner (username, is_demo) values ('alice', true)");
-  const { code, stderr } = await heirloom(['serve'], { env: { DATABASE_URL: url, PORT: '0' } });
-  t.equal(code, 1);
-  t.match(stderr, /^The database at DATABASE_URL holds demo accounts[^\n]*\n$/);
-});
+    await inspect.query("insert into resource_owner (username, is_demo) values ('alice', true)");
+    const { code, stderr } = await heirloom(['serve'], { env: { DATABASE_URL: url, PORT: '0' } });
+    t.equal(code, 1);
+    t.match(stderr, /^The database at DATABASE_URL holds demo accounts[^\n]*\n$/);
+  },
+);
 
 t.test('SIGTERM ends the server with exit code 0', async (t) => {
   const { url: databaseUrl } = await createTestDatabase(t);
