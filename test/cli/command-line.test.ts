@@ -209,7 +209,7 @@ t.test(
   },
 );
 
-t.test('LOG-04 ASVS 16.2.1: every change leaves a row with what was done to whom', async (t) => {
+t.test('every administrative change leaves a row with what was done to whom', async (t) => {
   const { rows } = await inspect.query<{ kind: string; client_id: string; subject: string }>(
     'select kind, client_id, subject from security_event order by id',
   );

@@ -119,44 +119,44 @@ const pruned = (await login(server, c1)).body;
 const familyIdHex = Buffer.from(pruned.access_token.slice(4), 'base64url').toString('hex', 0, 16);
 await database.inspect.query('delete from token_family where id = $1', [familyIdHex]);
 await check(
-  'TIM-01 wrong password, unknown person',
+  'TIM-01 ASVS 6.3.8: wrong password, unknown person',
   hashed,
   () => login(server, c1, wrong),
   () => login(server, c1, { ...wrong, username: 'nobody' }),
 );
 await check(
-  'TIM-02 wrong password, disabled person',
+  'TIM-02 ASVS 6.3.8: wrong password, disabled person',
   hashed,
   () => login(server, c1, wrong),
   () => login(server, c1, { username: 'dora', password: ALICE_PASSWORD }),
 );
 await check(
-  'TIM-02 wrong password, person without a password',
+  'TIM-02 ASVS 6.3.8: wrong password, person without a password',
   hashed,
   () => login(server, c1, wrong),
   () => login(server, c1, { ...wrong, username: 'passwordless' }),
 );
 await check(
-  'TIM-03 wrong secret, unknown client',
+  'TIM-03 ASVS 11.2.4: wrong secret, unknown client',
   short,
   () => login(server, { id: c1.id, secret: 'wrong' }),
   () => login(server, { id: 'nobody', secret: 'wrong' }),
 );
 
 await check(
-  'TIM-04 introspection of an unknown and a revoked token',
+  'TIM-04 RFC 7662 §4: introspection of an unknown and a revoked token',
   short,
   () => introspect(server, reader, pruned.access_token),
   () => introspect(server, reader, revoked.access_token),
 );
 await check(
-  'TIM-04 introspection of an unknown token and one of another audience',
+  'TIM-04 RFC 7662 §4: introspection of an unknown token and one of another audience',
   short,
   () => introspect(server, cast.rs2, pruned.access_token),
   () => introspect(server, cast.rs2, live.access_token),
 );
 await check(
-  'TIM-05 refresh with an unknown token and with another client’s',
+  'TIM-05 RFC 6749 §10.4: refresh with an unknown token and with another client’s',
   short,
   () => refresh(server, c2, pruned.refresh_token),
   () => refresh(server, c2, live.refresh_token),
