@@ -1,0 +1,65 @@
+/** No hot statement scans a table, whether tables are empty or full when its plan is made. */
+import t, { type Test } from 'tap';
+import * as hot from '../../src/storage/hot-statements.ts';
+import * as people from '../../src/storage/resource-owner-statements.ts';
+import type { Statement } from '../../src/storage/statement.ts';
+import { createCast } from '../support/fixtures.ts';
+import { startServer } from '../support/server.ts';
+
+const server = await startServer(t);
+await createCast(server);
+const statements: Statement[] = [...Object.values(hot), ...Object.values(people)];
+
+interface Plan {
+  readonly 'Node Type': string;
+  readonly 'Relation Name'?: string;
+  readonly 'Index Name'?: string;
+  readonly Plans?: readonly Plan[];
+}
+
+const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
+
+/** The plan that the product's own connections keep: made without looking at the parameters. */
+async function genericPlan({ text }: Statement): Promise<Plan[]> {
+  const connection = server.dependencies.database.orm.em.getConnection();
+  const [row] = await connection.execute(`explain (generic_plan, format json) ${text}`);
+  return nodes(row?.['QUERY PLAN'][0].Plan);
+}
+
+async function findNoScans(t: Test): Promise<void> {
+  for (const statement of statements) {
+    const plan = await genericPlan(statement);
+    const scans = plan.filter((node) => node['Node Type'] === 'Seq Scan');
+    t.strictSame(
+      scans.map((node) => node['Relation Name']),
+      [],
+      statement.name,
+    );
+    // What a statement's comment promises is what its plan uses.
+    for (const node of plan) {
+      if (node['Node Type'].includes('Index')) t.match(node['Index Name'], /_(pkey|unique|index)$/);
+    }
+  }
+}
+
+t.test('on empty tables', async (t) => {
+  t.ok(statements.length >= 12);
+  await findNoScans(t);
+});
+
+t.test('on seeded tables', async (t) => {
+  await server.inspect.query(
+    `insert into resource_owner (username) select 'person-' || n from generate_series(1, 5000) n;
+     insert into token_family (
+       id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
+       started_at, idle_expires_at, expires_at
+     )
+     select gen_random_uuid(), sha256(o.id::text::bytea), sha256(o.username::bytea), c.key, o.id,
+       'read', '{}', now(), now() + interval '7 days', now() + interval '30 days'
+     from resource_owner o, client c, generate_series(1, 2) where c.client_id in ('C1', 'P1');
+     insert into access_token (family_id, digest, scope, issued_at, expires_at)
+     select id, sha256(id::text::bytea), 'read', now(), now() + interval '15 minutes' from token_family;
+     analyze`,
+  );
+  await findNoScans(t);
+});
