@@ -96,11 +96,15 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   return app;
 }
 
-/** `host:port` as a client would write it. */
+/** Where the application listens, as a client would write it. */
 export function listeningAddress(app: FastifyInstance, host: string): string {
   const [address] = app.addresses() as AddressInfo[];
-  return `${host.includes(':') ? `[${host}]` : host}:${address?.port ?? 0}`;
+  return hostAndPort(host, address?.port ?? 0);
 }
+
+/** `host:port`, with brackets around an IPv6 address. */
+export const hostAndPort = (host: string, port: number): string =>
+  `${host.includes(':') ? `[${host}]` : host}:${port}`;
 
 /** RFC 6749 §5.1, on every response of every route: what has to be remembered would be forgotten once. */
 const commonHeaders = (config: Config): Readonly<Record<string, string>> => ({

@@ -1,5 +1,6 @@
 /** The configuration: environment variables, parsed once, frozen, with units in the names. */
 import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Argon2Parameters } from './crypto/password-hasher.ts';
 import type { TokenLifetimes } from './oauth/client.ts';
@@ -22,6 +23,8 @@ export interface Config {
   /** Absolute; where the embedded PostgreSQL keeps its data. */
   readonly dataDir: string;
   readonly logLevel: LogLevel;
+  /** Processes that share the port. */
+  readonly workers: number;
   /** Whose `X-Forwarded-*` to believe: nobody's, this many hops', or these addresses'. */
   readonly trustProxy: false | number | readonly string[];
   readonly isPasswordGrantOn: boolean;
@@ -81,6 +84,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     ),
     dataDir: resolve(read('DATA_DIR') ?? '.data'),
     logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL'), logLevels, 'info'),
+    workers: parseWorkers(read('WORKERS')),
     trustProxy: parseTrustProxy(read('TRUST_PROXY')),
     isPasswordGrantOn: parseSwitch('PASSWORD_GRANT', read('PASSWORD_GRANT'), true),
     areDocsOn: parseSwitch('DOCS', read('DOCS'), databaseUrl === undefined),
@@ -218,6 +222,11 @@ function parseDatabaseUrl(name: string, text: string | undefined): string | unde
   if (text === undefined) return undefined;
   if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
   throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
+}
+
+function parseWorkers(text: string | undefined): number {
+  if (text === 'auto') return availableParallelism();
+  return parseInteger('WORKERS', text, 1, 1, 128);
 }
 
 const namedRanges = ['loopback', 'linklocal', 'uniquelocal'];

@@ -74,7 +74,7 @@ function compose(
   embedded: EmbeddedPostgres | undefined,
 ): Omit<Dependencies, 'appliedMigrations'> {
   const gate = createHashGate({
-    permits: Math.max(1, availableParallelism()),
+    permits: Math.max(1, Math.floor(availableParallelism() / config.workers)),
     queueLimit: config.hashQueueLimit,
   });
   const passwords = createPasswordHasher(config.argon2, gate);

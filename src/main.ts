@@ -1,9 +1,10 @@
 /** The process: environment, configuration, application, listening, graceful end. Nothing else touches `process`. */
+import cluster from 'node:cluster';
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import closeWithGrace from 'close-with-grace';
-import type { FastifyInstance } from 'fastify';
-import { buildApp, listeningAddress } from './app.ts';
+import fastify, { type FastifyBaseLogger } from 'fastify';
+import { buildApp, hostAndPort, listeningAddress } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, loadConfig } from './config.ts';
 import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
@@ -12,6 +13,7 @@ import { startHousekeeping } from './housekeeping.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
 import { version } from './version.ts';
+import { startWorkers } from './workers.ts';
 
 /** Hashes occupy one thread of libuv's pool each; look-ups of files and names need some of their own. */
 process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism() + 4);
@@ -30,27 +32,47 @@ if (command === 'serve' && rest.length === 0) {
 
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
+  if (cluster.isWorker) {
+    await withDependencies(config, (dependencies) => answer(config, dependencies));
+    return;
+  }
   await assertPortIsFree(config);
+  await withDependencies(config, async (dependencies) => {
+    await prepareDatabase(config, dependencies);
+    const url =
+      config.workers === 1 ? await answer(config, dependencies) : await lead(config, dependencies);
+    process.stdout.write(`Heirloom ${version} listening on ${url}\n`);
+    if (config.databaseUrl === undefined) process.stdout.write(`${demoBanner(url)}\n`);
+  });
+}
+
+/** Closes what was opened when the start fails on the way. */
+async function withDependencies(
+  config: Config,
+  work: (dependencies: Dependencies) => Promise<unknown>,
+): Promise<void> {
   const dependencies = await createDependencies(config, {
-    isMigrating: true,
+    isMigrating: cluster.isPrimary,
     notice: (line) => process.stderr.write(`${line}\n`),
   });
   try {
-    await start(config, dependencies);
+    await work(dependencies);
   } catch (error) {
     await dependencies.close();
     throw error;
   }
 }
 
-async function start(config: Config, dependencies: Dependencies): Promise<void> {
-  const { authorizationServer, database, tokens } = dependencies;
-  const hasDemo = config.databaseUrl === undefined;
-  if (hasDemo) await ensureDemo(dependencies);
+async function prepareDatabase(config: Config, dependencies: Dependencies): Promise<void> {
+  if (config.databaseUrl === undefined) await ensureDemo(dependencies);
   else await refuseDemo(dependencies);
   // Before the first request, so that windows which were open during the outage are judged right.
-  await tokens.recordPulse();
+  await dependencies.tokens.recordPulse();
+}
 
+/** Answers requests in this process; says where. */
+async function answer(config: Config, dependencies: Dependencies): Promise<string> {
+  const { authorizationServer, database } = dependencies;
   const checkReadiness = () => database.checkConnection();
   const app = await buildApp({ config, authorizationServer, checkReadiness });
   await app.listen({
@@ -59,29 +81,40 @@ async function start(config: Config, dependencies: Dependencies): Promise<void> 
     listenTextResolver: (address) => `bound to ${address}`,
   });
   const stopHousekeeping = startHousekeeping(dependencies, app.log);
-  endGracefully(
-    config,
-    async () => {
-      await app.close();
-      await stopHousekeeping();
-      await dependencies.close();
-    },
-    app,
-  );
+  endGracefully(config.shutdownTimeoutSeconds, app.log, async () => {
+    await app.close();
+    await stopHousekeeping();
+    await dependencies.close();
+  });
+  return `http://${listeningAddress(app, config.host)}`;
+}
 
-  const url = `http://${listeningAddress(app, config.host)}`;
-  process.stdout.write(`Heirloom ${version} listening on ${url}\n`);
-  if (hasDemo) process.stdout.write(`${demoBanner(url)}\n`);
+/** Lets workers answer and watches over them; says where. */
+async function lead(config: Config, dependencies: Dependencies): Promise<string> {
+  const log = fastify({ logger: { level: config.logLevel } }).log;
+  const workers = await startWorkers({
+    count: config.workers,
+    onDeath: (processId) => log.error({ event: 'worker_died', processId }),
+  });
+  endGracefully(config.shutdownTimeoutSeconds * (config.workers + 1), log, async () => {
+    await workers.stop();
+    await dependencies.close();
+  });
+  return `http://${hostAndPort(config.host, workers.port)}`;
 }
 
 /** Ends on SIGTERM and SIGINT, on an uncaught exception, and when the npm that started it is gone. */
-function endGracefully(config: Config, close: () => Promise<void>, app: FastifyInstance): void {
-  const delay = config.shutdownTimeoutSeconds * 1000;
-  const closer = closeWithGrace({ delay, logger: app.log }, async ({ err }) => {
-    if (err) app.log.fatal({ event: 'crashed', error: { name: err.name, stack: err.stack } });
+function endGracefully(
+  timeoutSeconds: number,
+  log: FastifyBaseLogger,
+  close: () => Promise<void>,
+): void {
+  const delay = timeoutSeconds * 1000;
+  const closer = closeWithGrace({ delay, logger: log }, async ({ err }) => {
+    if (err) log.fatal({ event: 'crashed', error: { name: err.name, stack: err.stack } });
     await close();
   });
-  if (process.env['npm_lifecycle_event'] === undefined) return;
+  if (process.env['npm_lifecycle_event'] === undefined || cluster.isWorker) return;
   // npm can die of a signal without passing it on, and would leave the server behind.
   const parent = process.ppid;
   setInterval(() => {

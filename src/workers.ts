@@ -1,0 +1,65 @@
+/** Several processes on one port: one per core, replaced when one dies, ended one after the other. */
+import cluster, { type Worker } from 'node:cluster';
+
+/** A worker that dies young would otherwise be replaced as fast as the machine can. */
+const RESTART_DELAY_MILLISECONDS = 1000;
+
+export interface WorkersOptions {
+  readonly count: number;
+  /** Told about a worker that died and is replaced. */
+  readonly onDeath: (processId: number | undefined) => void;
+}
+
+export interface Workers {
+  /** The port on which all of them listen. */
+  readonly port: number;
+  /** Ends them one after the other, so that the others answer meanwhile. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts the workers, which run the same program and find `cluster.isWorker`.
+ *
+ * @throws Error if one of them ends before all of them listen; it has said why on standard error
+ */
+export async function startWorkers({ count, onDeath }: WorkersOptions): Promise<Workers> {
+  let isStopping = false;
+  const running = new Set<Worker>();
+
+  const fork = (): Worker => {
+    const worker = cluster.fork();
+    running.add(worker);
+    worker.once('exit', () => {
+      running.delete(worker);
+      if (isStopping) return;
+      onDeath(worker.process.pid);
+      setTimeout(() => {
+        if (!isStopping) fork();
+      }, RESTART_DELAY_MILLISECONDS);
+    });
+    return worker;
+  };
+
+  const stop = async (): Promise<void> => {
+    isStopping = true;
+    for (const worker of [...running]) {
+      const ended = new Promise((resolve) => worker.once('exit', resolve));
+      worker.process.kill('SIGTERM');
+      await ended;
+    }
+  };
+
+  try {
+    const [port] = await Promise.all(Array.from({ length: count }, () => listeningPort(fork())));
+    return { port: port as number, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+const listeningPort = (worker: Worker): Promise<number> =>
+  new Promise((resolve, reject) => {
+    worker.once('listening', ({ port }) => resolve(port));
+    worker.once('exit', () => reject(new Error('a worker ended before it listened')));
+  });

@@ -1,0 +1,37 @@
+/** WORKERS: several processes on one port, one database and one ready line. */
+import t from 'tap';
+import { demo } from '../../src/demo.ts';
+import { post } from '../support/client.ts';
+import { serve, temporaryDirectory } from '../support/process.ts';
+
+t.test('two workers share the port, and SIGTERM ends them in turn', async (t) => {
+  const env = { DATA_DIR: temporaryDirectory(t), WORKERS: '2' };
+  const server = await serve(t, { env });
+  t.equal(server.output.stdout.match(/listening/g)?.length, 1, 'one ready line');
+
+  const login = await post(`${server.url}/token`, {
+    grant_type: 'password',
+    client_id: demo.clientId,
+    username: demo.username,
+    password: demo.password,
+  });
+  t.equal(login.status, 200);
+  const { refresh_token } = login.body;
+  const refreshed = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      post(
+        `${server.url}/token`,
+        { grant_type: 'refresh_token', client_id: demo.clientId, refresh_token },
+        // A connection each, so that both workers get some.
+        { connection: 'close' },
+      ),
+    ),
+  );
+  const successors = new Set(refreshed.map(({ body }) => body.refresh_token));
+  t.strictSame(new Set(refreshed.map(({ status }) => status)), new Set([200]));
+  t.equal(successors.size, 1, 'one successor, whoever answered');
+
+  const workers = server.output.stdout.match(/bound to/g)?.length;
+  t.equal(workers, 2, 'both have started');
+  t.equal(await server.stop(), 0);
+});
