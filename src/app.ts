@@ -33,12 +33,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   const { config, authorizationServer, checkReadiness, logStream } = dependencies;
   const headers = commonHeaders(config);
   const app = fastify({
-    logger: {
-      level: config.logLevel,
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
-      base: null,
-      ...(logStream && { stream: logStream }),
-    },
+    logger: { ...loggerOptions(config), ...(logStream && { stream: logStream }) },
     // Two lines per request would say less than the one that each endpoint writes about its outcome.
     logController: new LogController({ disableRequestLogging: true }),
     // Chosen here and not by the caller, who could otherwise write into the log.
@@ -95,6 +90,13 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   if (config.areDocsOn) await addDocs(app);
   return app;
 }
+
+/** One JSON object a line, with the time as people and machines read it. */
+export const loggerOptions = ({ logLevel }: Config) => ({
+  level: logLevel,
+  timestamp: () => `,"time":"${new Date().toISOString()}"`,
+  base: null,
+});
 
 /** Where the application listens, as a client would write it. */
 export function listeningAddress(app: FastifyInstance, host: string): string {

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import closeWithGrace from 'close-with-grace';
 import fastify, { type FastifyBaseLogger } from 'fastify';
-import { buildApp, hostAndPort, listeningAddress } from './app.ts';
+import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, loadConfig } from './config.ts';
 import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
@@ -91,7 +91,8 @@ async function answer(config: Config, dependencies: Dependencies): Promise<strin
 
 /** Lets workers answer and watches over them; says where. */
 async function lead(config: Config, dependencies: Dependencies): Promise<string> {
-  const log = fastify({ logger: { level: config.logLevel } }).log;
+  // Serves nothing: only the logger is wanted, the same as the workers have.
+  const { log } = fastify({ logger: loggerOptions(config) });
   const workers = await startWorkers({
     count: config.workers,
     onDeath: (processId) => log.error({ event: 'worker_died', processId }),
