@@ -130,9 +130,8 @@ function checkOnArrival(
   const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
-    if (isStopping()) {
-      reply.header('connection', 'close');
-      if (request.routeOptions.url !== '/livez') throw new TemporarilyUnavailable('stopping');
+    if (isStopping() && request.routeOptions.url !== '/livez') {
+      throw new TemporarilyUnavailable('stopping');
     }
     // RFC 9112 §3.2.
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
@@ -143,6 +142,10 @@ function checkOnArrival(
       throw httpError(400, 'PLAIN_HTTP');
     }
     if (request.is404) return handleNotFound(request, reply);
+  });
+  // Whoever was in flight when the end began is answered, and must not keep the connection.
+  app.addHook('onSend', async (_request, reply) => {
+    if (isStopping()) reply.header('connection', 'close');
   });
 }
 

@@ -104,7 +104,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     bodyLimitBytes: 16 * 1024,
     pruneIntervalSeconds: 60,
     pulseIntervalSeconds: 5,
-    shutdownTimeoutSeconds: 10,
+    shutdownTimeoutSeconds: 15,
   };
   refuseDangerousCombinations(config);
   return Object.freeze(config);
@@ -116,10 +116,21 @@ export function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
 }
 
-const isWildcard = (host: string): boolean => host === '0.0.0.0' || /^[0:]+$/.test(host);
+/** `0.0.0.0`, `::` and whatever else is all zeros, mapped to IPv6 or not. */
+const isWildcard = (host: string): boolean =>
+  isIP(host) !== 0 && /^[0:.]+$/.test(host.toLowerCase().replace('ffff', '0'));
+
+/** Numbers that are no address (`0`, `0x0`, `0.0`) would be one to the operating system. */
+const isHost = (host: string): boolean =>
+  isIP(host) !== 0 || /^[a-z]([a-z0-9.-]*[a-z0-9])?$/i.test(host);
 
 function refuseDangerousCombinations(config: Config): void {
   const { host, issuer, databaseUrl, trustProxy } = config;
+  const isPublicIssuer = issuer !== undefined && !isLoopback(new URL(issuer).hostname);
+  const isExposed = !isLoopback(host) || isPublicIssuer || trustProxy !== false;
+  if (!isHost(host)) {
+    throw new StartUpError(`HOST must be an address or a name, not ${JSON.stringify(host)}.`);
+  }
   if (isWildcard(host) && issuer === undefined) {
     throw new StartUpError(
       `ISSUER is required when HOST is ${host}: clients need one name for us.`,
@@ -127,16 +138,17 @@ function refuseDangerousCombinations(config: Config): void {
   }
   if (databaseUrl === undefined) {
     // The embedded database holds demo accounts, whose passwords everybody knows.
-    const isExposed = !isLoopback(host) || (issuer && !isLoopback(new URL(issuer).hostname));
-    if (isExposed || trustProxy !== false) {
+    if (isExposed) {
       throw new StartUpError(
         'The embedded database with its demo accounts serves this machine only. ' +
           'Set DATABASE_URL, or leave HOST and ISSUER on loopback and TRUST_PROXY unset.',
       );
     }
   }
-  if (!config.isRateLimitOn && !isLoopback(host)) {
-    throw new StartUpError('RATE_LIMIT=off is only accepted when HOST is loopback.');
+  if (!config.isRateLimitOn && isExposed) {
+    throw new StartUpError(
+      'RATE_LIMIT=off is only accepted when HOST and ISSUER are loopback and TRUST_PROXY is unset.',
+    );
   }
 }
 
@@ -208,7 +220,7 @@ function parseIssuer(text: string | undefined): string | undefined {
   const isFit =
     url !== undefined &&
     /^https?:$/.test(url.protocol) &&
-    !/[?#\s]/.test(text) &&
+    /^https?:\/\/[^\s\\?#]+$/.test(text) &&
     url.username === '' &&
     url.password === '';
   if (isFit) return text;
@@ -247,6 +259,6 @@ function isAddressRange(text: string): boolean {
   if (version === 0 || rest.length > 0) return false;
   return (
     prefix === undefined ||
-    (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128))
+    (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128))
   );
 }

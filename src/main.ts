@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import closeWithGrace from 'close-with-grace';
 import fastify, { type FastifyBaseLogger } from 'fastify';
+import pino from 'pino';
 import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, loadConfig } from './config.ts';
@@ -13,7 +14,16 @@ import { startHousekeeping } from './housekeeping.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
 import { version } from './version.ts';
-import { startWorkers } from './workers.ts';
+import { STOP_MESSAGE, startWorkers } from './workers.ts';
+
+/**
+ * Log lines, written beside the requests. A full disk or a reader that sleeps costs lines, which is
+ * better than requests: nothing waits for a line, and no more than this is kept for later.
+ */
+const logStream = pino.destination({ fd: 1, sync: false, maxLength: 1024 * 1024 });
+logStream.on('error', () => {});
+/** Without `flushSync`, which would wait for ever for a disk that stays full. */
+const log = { write: (line: string) => logStream.write(line) };
 
 /** Hashes occupy one thread of libuv's pool each; look-ups of files and names need some of their own. */
 process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism() + 4);
@@ -74,7 +84,7 @@ async function prepareDatabase(config: Config, dependencies: Dependencies): Prom
 async function answer(config: Config, dependencies: Dependencies): Promise<string> {
   const { authorizationServer, database } = dependencies;
   const checkReadiness = () => database.checkConnection();
-  const app = await buildApp({ config, authorizationServer, checkReadiness });
+  const app = await buildApp({ config, authorizationServer, checkReadiness, logStream: log });
   await app.listen({
     host: config.host,
     port: config.port,
@@ -92,12 +102,12 @@ async function answer(config: Config, dependencies: Dependencies): Promise<strin
 /** Lets workers answer and watches over them; says where. */
 async function lead(config: Config, dependencies: Dependencies): Promise<string> {
   // Serves nothing: only the logger is wanted, the same as the workers have.
-  const { log } = fastify({ logger: loggerOptions(config) });
+  const leader = fastify({ logger: { ...loggerOptions(config), stream: log } });
   const workers = await startWorkers({
     count: config.workers,
-    onDeath: (processId) => log.error({ event: 'worker_died', processId }),
+    onDeath: (processId) => leader.log.error({ event: 'worker_died', processId }),
   });
-  endGracefully(config.shutdownTimeoutSeconds * (config.workers + 1), log, async () => {
+  endGracefully(config.shutdownTimeoutSeconds * (config.workers + 1), leader.log, async () => {
     await workers.stop();
     await dependencies.close();
   });
@@ -111,16 +121,33 @@ function endGracefully(
   close: () => Promise<void>,
 ): void {
   const delay = timeoutSeconds * 1000;
+  let isEnding = false;
   const closer = closeWithGrace({ delay, logger: log }, async ({ err }) => {
-    if (err) log.fatal({ event: 'crashed', error: { name: err.name, stack: err.stack } });
+    if (err) log.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
+    isEnding = true;
     await close();
+    await lastLines();
   });
-  if (process.env['npm_lifecycle_event'] === undefined || cluster.isWorker) return;
+  if (cluster.isWorker) {
+    process.on('message', (message) => {
+      if (message === STOP_MESSAGE && !isEnding) closer.close();
+    });
+    return;
+  }
+  if (process.env['npm_lifecycle_event'] === undefined) return;
   // npm can die of a signal without passing it on, and would leave the server behind.
   const parent = process.ppid;
   setInterval(() => {
     if (process.ppid !== parent) closer.close();
   }, 1000).unref();
+}
+
+/** Gives the last log lines half a second to be written. */
+function lastLines(): Promise<void> {
+  return new Promise((resolve) => {
+    logStream.flush(() => resolve());
+    setTimeout(resolve, 500).unref();
+  });
 }
 
 /** Says so before anything is created. Another process can still be faster; listening then fails the same way. */

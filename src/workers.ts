@@ -4,6 +4,9 @@ import cluster, { type Worker } from 'node:cluster';
 /** A worker that dies young would otherwise be replaced as fast as the machine can. */
 const RESTART_DELAY_MILLISECONDS = 1000;
 
+/** Tells a worker to end when its requests are answered. */
+export const STOP_MESSAGE = 'stop';
+
 export interface WorkersOptions {
   readonly count: number;
   /** Told about a worker that died and is replaced. */
@@ -40,11 +43,14 @@ export async function startWorkers({ count, onDeath }: WorkersOptions): Promise<
     return worker;
   };
 
+  // By a message, because a supervisor that signals the whole group has sent the signal already, and
+  // a second one would end a worker at once. Who is gone by then is not in `running` any more.
   const stop = async (): Promise<void> => {
     isStopping = true;
     for (const worker of [...running]) {
+      if (worker.isDead()) continue;
       const ended = new Promise((resolve) => worker.once('exit', resolve));
-      worker.process.kill('SIGTERM');
+      if (worker.isConnected()) worker.send(STOP_MESSAGE);
       await ended;
     }
   };

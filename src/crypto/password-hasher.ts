@@ -1,6 +1,7 @@
 /** Passwords at rest: argon2id behind a bounded gate. Implements `PasswordHasher`. */
 import argon2 from 'argon2';
 import type { PasswordHasher } from '../oauth/ports.ts';
+import { MAXIMUM_NORMALIZED_UNITS } from '../oauth/username.ts';
 import type { HashGate } from './hash-gate.ts';
 
 /** Cost of one hash, RFC 9106 §3.1. */
@@ -25,14 +26,14 @@ export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGat
 
     verify: (password, passwordHash) =>
       gate(async () => {
-        if (passwordHash === undefined) {
+        if (passwordHash === undefined || password.length > MAXIMUM_NORMALIZED_UNITS) {
           // The same work as for a person who exists, so that the time of an answer tells nothing.
-          await hash(password);
+          await hash('');
           return 'mismatch';
         }
         const stored = parametersOf(passwordHash);
         if (stored === undefined) {
-          await hash(password);
+          await hash('');
           return 'unreadable';
         }
         const isRight = await argon2

@@ -1,9 +1,12 @@
 /** Which passwords may be set, NIST SP 800-63B-4 §3.1.1.2: length and obviousness, no composition rules. */
 import { hasControlCharacters } from '../oauth/characters.ts';
+import { MAXIMUM_NORMALIZED_UNITS } from '../oauth/username.ts';
 import { normalizePassword } from './password-hasher.ts';
 
 export const MINIMUM_PASSWORD_CHARACTERS = 15;
 export const MAXIMUM_PASSWORD_CHARACTERS = 256;
+
+const tooLong = `the password may have at most ${MAXIMUM_PASSWORD_CHARACTERS} characters`;
 
 /** Long phrases that every guessing list begins with, without spaces and in lower case. */
 const commonPhrases: ReadonlySet<string> = new Set([
@@ -41,13 +44,14 @@ const sequences = [
  * @param username in normalised form
  */
 export function passwordWeakness(password: string, username: string): string | undefined {
+  if (password.length > MAXIMUM_NORMALIZED_UNITS) return tooLong;
   const normalized = normalizePassword(password);
   const characters = [...normalized].length;
   if (characters < MINIMUM_PASSWORD_CHARACTERS) {
     return `the password needs at least ${MINIMUM_PASSWORD_CHARACTERS} characters`;
   }
   if (characters > MAXIMUM_PASSWORD_CHARACTERS) {
-    return `the password may have at most ${MAXIMUM_PASSWORD_CHARACTERS} characters`;
+    return tooLong;
   }
   // RFC 6749 Appendix A.16: a password with a line break or another control could never be sent.
   if (hasControlCharacters(normalized)) {

@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { OAuthError, TemporarilyUnavailable } from '../oauth/errors.ts';
+import { addressOf } from './address.ts';
 
 /** RFC 7617 §2. A 401 without a challenge would violate RFC 9110 §15.5.2. */
 export const BASIC_CHALLENGE = 'Basic realm="heirloom"';
@@ -32,7 +33,7 @@ export function handleError(
   }
   const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
   if (statusCode === 429) {
-    request.log.warn({ event: 'rate_limited', address: request.ip, path: pathOf(request) });
+    request.log.warn({ event: 'rate_limited', address: addressOf(request), path: pathOf(request) });
     return reply.code(429).send({ error: 'temporarily_unavailable' });
   }
   if (statusCode >= 400 && statusCode < 500) {
@@ -105,7 +106,7 @@ function sendRefusal(
     familyId: context.familyId,
     subject: context.subject,
     usernameDigest: context.usernameDigest,
-    address: request.ip,
+    address: addressOf(request),
     familyAddress: context.familyAddress,
     path: pathOf(request),
   };

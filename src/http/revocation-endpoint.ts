@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
+import { addressOf } from './address.ts';
 import { createClientLimit } from './client-limit.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { clientEndpointErrors, tokenInquiry } from './schemas.ts';
@@ -32,7 +33,12 @@ export function addRevocationEndpoint(app: FastifyInstance, server: Authorizatio
       const inquiry = readTokenInquiry(form, request);
       await checkLimit(request, reply, inquiry.credentials?.clientId);
       const revocation = await server.revoke(inquiry);
-      request.log.info({ event: 'revoke', outcome: 'success', address: request.ip, ...revocation });
+      request.log.info({
+        event: 'revoke',
+        outcome: 'success',
+        address: addressOf(request),
+        ...revocation,
+      });
       // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
       return reply.code(200).send();
     },

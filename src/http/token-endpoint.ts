@@ -5,6 +5,7 @@ import { invalidRequest } from '../oauth/errors.ts';
 import type { IssuedTokens } from '../oauth/grants/grant.ts';
 import type { RequestOrigin } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
+import { addressOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { readParameters } from './form.ts';
@@ -54,7 +55,14 @@ export function addTokenEndpoint(app: FastifyInstance, server: AuthorizationServ
       const { event, familyId, subject } = issued;
       const { clientId } = issued;
       const outcome = 'success';
-      request.log.info({ event, outcome, clientId, familyId, subject, address: request.ip });
+      request.log.info({
+        event,
+        outcome,
+        clientId,
+        familyId,
+        subject,
+        address: addressOf(request),
+      });
       // RFC 6749 §5.1 asks for it on every response that carries tokens.
       reply.header('pragma', 'no-cache');
       return tokenBody(issued);
@@ -76,7 +84,7 @@ function originOf(request: FastifyRequest, deviceLabel: string | undefined): Req
     throw invalidRequest('device_label is too long');
   }
   return {
-    address: request.ip,
+    address: addressOf(request),
     userAgent: request.headers['user-agent']?.slice(0, MAXIMUM_USER_AGENT_CHARACTERS),
     deviceLabel,
   };

@@ -102,6 +102,8 @@ export function decideRefresh(
     rotation !== undefined &&
     isSameDigest(presented.secretDigest, rotation.previousDigest) &&
     !isIdle &&
+    // Without a window even a clock that steps back opens none.
+    rotation.retryUntil > rotation.rotatedAt &&
     now < retryDeadline(rotation, pulse)
   ) {
     return { kind: 'retry', family, rotation };

@@ -8,3 +8,9 @@
  */
 export const normalizeUsername = (username: string): string =>
   username.normalize('NFC').toLowerCase().normalize('NFC');
+
+/**
+ * Longer texts are nobody's name or password (255 and 256 characters) and are not even normalised:
+ * NFC takes quadratic time on sequences of combining marks.
+ */
+export const MAXIMUM_NORMALIZED_UNITS = 1024;

@@ -214,6 +214,13 @@ function assertSettings(clientType: ClientType, settings: ClientSettings): void 
       refuse(`There is no grant ${quote(grantType)}; there are ${grantTypes.join(' and ')}.`);
     }
   }
+  if (settings.delivery === 'cookie') {
+    refuse('Cookie delivery is not built yet: register the client with --delivery body.');
+  }
+  // The mapper writes the word null into an array as the absence of a value.
+  if ([...settings.scope, ...settings.audience].some((word) => word.toLowerCase() === 'null')) {
+    refuse('A scope or an audience cannot be called null.');
+  }
   if (!settings.scope.every(isScopeToken)) {
     refuse('A scope is one word of printable ASCII without quotes and backslashes.');
   }

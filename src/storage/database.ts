@@ -52,9 +52,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       acquireTimeoutSeconds: options.acquireTimeoutSeconds,
       // The server gives up first, so that its answer says why; this is for a server that is not there.
       queryTimeoutSeconds: options.statementTimeoutSeconds + 1,
+      settings: connectionSettings(options),
       onPoolCreated: (created) => {
         pool = created;
-        prepareConnections(created, options);
       },
     }),
   );
@@ -83,7 +83,8 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
       return (await runOn(pool, statement, values)).rowCount ?? 0;
     },
     async checkConnection() {
-      await runOn(pool, { name: 'heirloom-check-connection', text: 'select 1' }, []);
+      const { rowCount } = await runOn(pool, checkStatement, []);
+      if (rowCount !== 1) throw new TemporarilyUnavailable('database is a standby');
     },
     async transaction(work) {
       const client = await pool.connect().catch(rethrowAsUnavailable);
@@ -109,26 +110,29 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
 }
 
 /**
- * Settings of every connection, sent before its first query.
+ * Settings of every connection, made before its first query.
  *
  * The hot statements find rows by key only. A plan made while tables are small would scan them, and
- * would be kept when they are large, so plans are generic and may not scan.
+ * would be kept when they are large, so plans are generic and may not scan. Ending a person's families
+ * relies on READ COMMITTED, whatever the database's default is.
  */
-function prepareConnections(pool: pg.Pool, options: DatabaseOptions): void {
-  const settings = [
+const connectionSettings = (options: DatabaseOptions): string =>
+  [
     `set statement_timeout = '${options.statementTimeoutSeconds}s'`,
     `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
     `set idle_in_transaction_session_timeout = '${options.statementTimeoutSeconds * 2}s'`,
+    "set default_transaction_isolation = 'read committed'",
     'set plan_cache_mode = force_generic_plan',
     'set enable_seqscan = off',
     'set enable_hashjoin = off',
     'set enable_mergejoin = off',
   ].join('; ');
-  pool.on('connect', (client) => {
-    // A failure here is a failure of the connection, which the query behind it reports.
-    client.query(settings).catch(() => {});
-  });
-}
+
+/** A standby can lag behind, and what it says of a token may have been revoked already. */
+const checkStatement: Statement = {
+  name: 'heirloom-check-connection',
+  text: 'select from server_state where id = 1 and not pg_is_in_recovery()',
+};
 
 async function runOn<Row extends pg.QueryResultRow>(
   on: pg.Pool | pg.PoolClient,
@@ -150,9 +154,10 @@ async function runOn<Row extends pg.QueryResultRow>(
 
 /**
  * SQLSTATE classes and codes that say nothing about the request: connection, resources, operator
- * intervention, system error, serialization, deadlock, lock not available.
+ * intervention, system error, serialization, deadlock, lock not available; read-only (a failover),
+ * transaction ended by a timeout, role or database not there.
  */
-const unavailable = /^(08...|53...|57...|58...|40001|40P01|55P03)$/;
+const unavailable = /^(08...|53...|57...|58...|28...|40001|40P01|55P03|25006|25P0[34]|3D000)$/;
 
 /** Data exceptions, violated constraints, serialization, deadlock, lock not available, cancelled. */
 const statementFailure = /^(22...|23...|40001|40P01|55P03|57014)$/;

@@ -1,8 +1,11 @@
 /** The connection by which a process says that it uses the embedded server. */
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import pg from 'pg';
 import { StartUpError } from '../start-up-error.ts';
 import { type Cluster, findPostmaster, loopback, superuser } from './embedded-cluster.ts';
+
+const MAXIMUM_PASSWORD_BYTES = 100;
 
 const presenceName = 'heirloom-presence';
 
@@ -11,7 +14,19 @@ export type PresenceClient = pg.Client & { ref(): void; unref(): void };
 
 /** Reads the superuser's password; a presence needs it, and so does every other connection. */
 export async function readPassword(cluster: Cluster): Promise<string> {
-  return readFile(cluster.passwordPath, 'utf8');
+  // Root reads a file that the server's user could have replaced: no links, and nothing but a password.
+  const file = await open(cluster.passwordPath, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const { size, nlink } = await file.stat();
+    if (size > MAXIMUM_PASSWORD_BYTES || nlink !== 1) {
+      throw new StartUpError(
+        `${cluster.passwordPath} is not the password file that was written there.`,
+      );
+    }
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
+  }
 }
 
 /**

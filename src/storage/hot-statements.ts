@@ -24,7 +24,7 @@ const familyIsAlive = `
 
 /**
  * Reads all that one request needs: its client with its secrets, a family with its client and resource
- * owner, and an access token.
+ * owner, and an access token. A standby answers nothing: what it knows may be revoked already.
  *
  * Indexes: server_state_pkey, client_client_id_unique, client_secret_pkey, token_family_pkey,
  * client_pkey, resource_owner_pkey, access_token_pkey.
@@ -63,7 +63,8 @@ export const lookUpStatement: Statement = {
   left join token_family f on f.id = r.family_id
   left join client c on c.key = f.client_key
   left join resource_owner o on o.id = f.resource_owner_id
-  left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest`,
+  left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest
+  where not pg_is_in_recovery()`,
 };
 
 /**
@@ -141,12 +142,27 @@ export const lockFamilyStatement: Statement = {
   text: 'select from token_family where id = $1 for no key update',
 };
 
+/** Access tokens of one family; the one that is being issued is not yet among those that are kept. */
+const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
+
+/** Issuing deletes the family's expired access tokens and, above the limit, the oldest. */
+const trimAccessTokens = (issuedTo: 'rotated' | 'family'): string => `
+    delete from access_token a using ${issuedTo} cross join instant i
+    where a.family_id = ${issuedTo}.id and (
+      a.expires_at <= i.now
+      or a.digest in (
+        select kept.digest from access_token kept
+        where kept.family_id = ${issuedTo}.id and kept.expires_at > i.now
+        order by kept.issued_at desc offset ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
+      )
+    )`;
+
 /**
  * Rotates: compare-and-set of the current digest, and the access token that comes with it.
  *
  * Locks are taken in id order and never waited for, so statements cannot block each other in a
  * circle. A family whose lock was taken by somebody else answers `not_locked`, one that changed since
- * it was read `lost`. Issuing deletes the family's expired access tokens and the oldest above 16.
+ * it was read `lost`.
  *
  * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_pkey, access_token_pkey.
  */
@@ -196,17 +212,7 @@ export const rotateStatement: Statement = {
     returning
       family_id,
       extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
-  ), trimmed as (
-    delete from access_token a using rotated cross join instant i
-    where a.family_id = rotated.id and (
-      a.expires_at <= i.now
-      or a.digest in (
-        select kept.digest from access_token kept
-        where kept.family_id = rotated.id and kept.expires_at > i.now
-        order by kept.issued_at desc offset 15
-      )
-    )
-  )
+  ), trimmed as (${trimAccessTokens('rotated')})
   select
     r.ordinal, issued.expires_in_seconds,
     case
@@ -246,17 +252,7 @@ export const issueAdditionalStatement: Statement = {
     from family cross join instant i
     returning
       extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
-  ), trimmed as (
-    delete from access_token a using family cross join instant i
-    where a.family_id = family.id and (
-      a.expires_at <= i.now
-      or a.digest in (
-        select kept.digest from access_token kept
-        where kept.family_id = family.id and kept.expires_at > i.now
-        order by kept.issued_at desc offset 15
-      )
-    )
-  )
+  ), trimmed as (${trimAccessTokens('family')})
   select expires_in_seconds from issued`,
 };
 

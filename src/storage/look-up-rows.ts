@@ -84,6 +84,8 @@ export function lookUpFromRow(row: LookUpRow, defaults: TokenLifetimes): LookUp 
 }
 
 function clientFromRow(row: LookUpRow, key: number, defaults: TokenLifetimes): Client {
+  const accessTokenLifetimeSeconds =
+    row.access_token_lifetime_seconds ?? defaults.accessTokenLifetimeSeconds;
   return {
     key,
     clientId: row.caller_client_id,
@@ -94,13 +96,16 @@ function clientFromRow(row: LookUpRow, key: number, defaults: TokenLifetimes): C
     audience: row.caller_audience,
     secretDigests: row.secret_digests ?? [],
     lifetimes: {
-      accessTokenLifetimeSeconds:
-        row.access_token_lifetime_seconds ?? defaults.accessTokenLifetimeSeconds,
+      accessTokenLifetimeSeconds,
       refreshTokenIdleLifetimeSeconds:
         row.refresh_token_idle_lifetime_seconds ?? defaults.refreshTokenIdleLifetimeSeconds,
       refreshTokenLifetimeSeconds:
         row.refresh_token_lifetime_seconds ?? defaults.refreshTokenLifetimeSeconds,
-      retryWindowSeconds: row.retry_window_seconds ?? defaults.retryWindowSeconds,
+      // One of the two may be the client's own and the other the default.
+      retryWindowSeconds: Math.min(
+        row.retry_window_seconds ?? defaults.retryWindowSeconds,
+        accessTokenLifetimeSeconds - 1,
+      ),
     },
   };
 }

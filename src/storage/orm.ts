@@ -1,7 +1,7 @@
 /** How MikroORM is configured, for the server, its migrations and the mapper's own command line alike. */
 import { Migrator } from '@mikro-orm/migrations';
 import { defineConfig } from '@mikro-orm/postgresql';
-import type { Pool } from 'pg';
+import type { ClientBase, Pool } from 'pg';
 import { migrations } from '../../migrations/index.ts';
 import { entities } from './entities.ts';
 
@@ -12,6 +12,8 @@ export interface OrmOptions {
   readonly acquireTimeoutSeconds: number;
   /** How long a query waits for its answer; a silent network would keep it waiting for ever. */
   readonly queryTimeoutSeconds?: number;
+  /** Statements that every new connection runs before it is used. */
+  readonly settings?: string;
   readonly onPoolCreated?: (pool: Pool) => void;
 }
 
@@ -26,6 +28,9 @@ export function ormConfig(options: OrmOptions) {
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',
       ...(options.queryTimeoutSeconds && { query_timeout: options.queryTimeoutSeconds * 1000 }),
+      ...(options.settings && {
+        onConnect: (client: ClientBase) => client.query(options.settings as string),
+      }),
       ...(options.onPoolCreated && { onPoolCreated: options.onPoolCreated }),
     },
     migrations: {

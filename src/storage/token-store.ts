@@ -51,15 +51,19 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     });
     return row;
   };
-  /** Bounded by the number of client secrets. */
   const secretNotedAt = new Map<string, number>();
+  const eventRecordedAt = new Map<string, number>();
   return {
     async lookUp(request) {
       return lookUpFromRow(await lookUp(request), options.lifetimes);
     },
 
     async startFamily({ familyId, client, resourceOwner, scope, refreshToken, ...family }) {
-      const { lifetimes } = client;
+      const { accessTokenLifetimeSeconds, ...lifetimes } = client.lifetimes;
+      // A family that cannot be refreshed is over with its only token.
+      const [idleLifetimeSeconds, lifetimeSeconds] = refreshToken
+        ? [lifetimes.refreshTokenIdleLifetimeSeconds, lifetimes.refreshTokenLifetimeSeconds]
+        : [accessTokenLifetimeSeconds, accessTokenLifetimeSeconds];
       const rows = await database.run<ExpiresInRow>(startFamilyStatement, [
         resourceOwner.subject,
         resourceOwner.credentialVersion,
@@ -70,9 +74,9 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
         formatScope(scope),
         client.audience,
         family.accessTokenDigest,
-        lifetimes.refreshTokenIdleLifetimeSeconds,
-        lifetimes.refreshTokenLifetimeSeconds,
-        lifetimes.accessTokenLifetimeSeconds,
+        idleLifetimeSeconds,
+        lifetimeSeconds,
+        accessTokenLifetimeSeconds,
         family.origin.deviceLabel ?? null,
         family.origin.userAgent ?? null,
         family.origin.address,
@@ -118,6 +122,7 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     recordSecurityEvent({ kind, familyId, client, origin }) {
+      if (!isFirstInAMinute(eventRecordedAt, `${kind} ${familyId} ${client.key}`)) return;
       const values = [kind, familyId, client.clientId, origin.address];
       database.run(recordSecurityEventStatement, values).catch(() => {});
     },
@@ -127,14 +132,23 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     noteSecretUse(client, secretDigest) {
-      const name = `${client.key}:${secretDigest.toString('hex')}`;
-      const noted = secretNotedAt.get(name);
-      if (noted !== undefined && performance.now() - noted < 60_000) return;
-      secretNotedAt.set(name, performance.now());
+      const name = `${client.key} ${secretDigest.toString('hex')}`;
+      if (!isFirstInAMinute(secretNotedAt, name)) return;
       // Losing one note loses a minute of precision, so nobody is told.
       database.run(noteSecretUseStatement, [client.key, secretDigest]).catch(() => {});
     },
   };
+}
+
+/** Names that are remembered; when there are more, all are forgotten and noted once more. */
+const MAXIMUM_REMEMBERED = 10_000;
+
+function isFirstInAMinute(noted: Map<string, number>, name: string): boolean {
+  const now = performance.now();
+  if (now - (noted.get(name) ?? Number.NEGATIVE_INFINITY) < 60_000) return false;
+  if (noted.size >= MAXIMUM_REMEMBERED) noted.clear();
+  noted.set(name, now);
+  return true;
 }
 
 interface ExpiresInRow {

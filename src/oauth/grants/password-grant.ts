@@ -10,7 +10,7 @@ import {
 } from '../opaque-token.ts';
 import type { PasswordHasher, ResourceOwner, ResourceOwnerStore, TokenStore } from '../ports.ts';
 import { grantScope, type Scope } from '../scope.ts';
-import { normalizeUsername } from '../username.ts';
+import { MAXIMUM_NORMALIZED_UNITS, normalizeUsername } from '../username.ts';
 import type { AuthenticatedTokenRequest, Grant, IssuedTokens } from './grant.ts';
 
 export interface PasswordGrantPorts {
@@ -54,7 +54,7 @@ async function authenticateResourceOwner(
   username: string,
   password: string,
 ): Promise<ResourceOwner> {
-  const normalized = normalizeUsername(username);
+  const normalized = username.length > MAXIMUM_NORMALIZED_UNITS ? '' : normalizeUsername(username);
   const owner = await resourceOwners.findByUsername(normalized);
   const verdict = await passwords.verify(password, owner?.passwordHash);
   const event = 'login_failed';
