@@ -1,5 +1,6 @@
 /** Passwords at rest: argon2id behind a bounded gate. Implements `PasswordHasher`. */
 import argon2 from 'argon2';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { PasswordHasher } from '../oauth/ports.ts';
 import { MAXIMUM_NORMALIZED_UNITS } from '../oauth/username.ts';
 import type { HashGate } from './hash-gate.ts';
@@ -24,8 +25,9 @@ export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGat
   return {
     hash: (password) => gate(() => hash(password)),
 
-    verify: (password, passwordHash) =>
+    verify: (password, passwordHash, isAbandoned) =>
       gate(async () => {
+        if (isAbandoned()) throw new TemporarilyUnavailable('nobody waits for the answer');
         if (passwordHash === undefined || password.length > MAXIMUM_NORMALIZED_UNITS) {
           // The same work as for a person who exists, so that the time of an answer tells nothing.
           await hash('');

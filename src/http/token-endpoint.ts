@@ -51,6 +51,7 @@ export function addTokenEndpoint(app: FastifyInstance, server: AuthorizationServ
         password: parameters.password,
         refreshToken: parameters.refresh_token,
         origin: originOf(request, parameters.device_label),
+        isAbandoned: abandonmentOf(request),
       });
       const { event, familyId, subject } = issued;
       const { clientId } = issued;
@@ -78,6 +79,15 @@ const tokenBody = (issued: IssuedTokens) => ({
   refresh_token: issued.refreshToken,
   scope: formatScope(issued.grantedScope),
 });
+
+/** Longer, and the caller has given up or will soon (the requirements' deadline for any answer). */
+const MAXIMUM_WAIT_MILLISECONDS = 5000;
+
+function abandonmentOf(request: FastifyRequest): () => boolean {
+  const arrivedAt = performance.now();
+  return () =>
+    request.raw.socket.destroyed || performance.now() - arrivedAt > MAXIMUM_WAIT_MILLISECONDS;
+}
 
 function originOf(request: FastifyRequest, deviceLabel: string | undefined): RequestOrigin {
   if (deviceLabel !== undefined && deviceLabel.length > MAXIMUM_DEVICE_LABEL_CHARACTERS) {

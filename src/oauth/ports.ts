@@ -153,11 +153,18 @@ export interface ResourceOwnerStore {
   upgradePasswordHash(owner: ResourceOwner, passwordHash: string): Promise<void>;
 }
 
-/** Hashes are slow on purpose: both methods wait for their turn and shed load with `TemporarilyUnavailable`. */
+/**
+ * Hashes are slow on purpose: both methods wait for their turn and shed load with
+ * `TemporarilyUnavailable`. Whoever is abandoned when the turn comes is not hashed.
+ */
 export interface PasswordHasher {
   hash(password: string): Promise<string>;
   /** Costs the same when there is no hash to verify against, so that time tells nothing. */
-  verify(password: string, passwordHash: string | undefined): Promise<PasswordVerdict>;
+  verify(
+    password: string,
+    passwordHash: string | undefined,
+    isAbandoned: () => boolean,
+  ): Promise<PasswordVerdict>;
 }
 
 /** `unreadable`: the stored hash is damaged, which is our fault and must not look like another answer. */

@@ -124,6 +124,8 @@ const connectionSettings = (options: DatabaseOptions): string =>
     "set default_transaction_isolation = 'read committed'",
     'set plan_cache_mode = force_generic_plan',
     'set enable_seqscan = off',
+    // Bitmap scans never mark dead index entries, so a busy family's rotations would cost ever more.
+    'set enable_bitmapscan = off',
     'set enable_hashjoin = off',
     'set enable_mergejoin = off',
   ].join('; ');
@@ -155,9 +157,10 @@ async function runOn<Row extends pg.QueryResultRow>(
 /**
  * SQLSTATE classes and codes that say nothing about the request: connection, resources, operator
  * intervention, system error, serialization, deadlock, lock not available; read-only (a failover),
- * transaction ended by a timeout, role or database not there.
+ * transaction ended by a timeout, role or database not there or closed for connections.
  */
-const unavailable = /^(08...|53...|57...|58...|28...|40001|40P01|55P03|25006|25P0[34]|3D000)$/;
+const unavailable =
+  /^(08...|53...|57...|58...|28...|40001|40P01|55000|55P03|25006|25P0[34]|3D000)$/;
 
 /** Data exceptions, violated constraints, serialization, deadlock, lock not available, cancelled. */
 const statementFailure = /^(22...|23...|40001|40P01|55P03|57014)$/;

@@ -93,7 +93,10 @@ async function startProxy(t: Test, databaseUrl: string): Promise<DatabaseProxy> 
 
 const database = await createTestDatabase(t);
 const proxy = await startProxy(t, database.url);
-const server = await startServer(t, { database: { ...database, url: proxy.url } });
+const server = await startServer(t, {
+  database: { ...database, url: proxy.url },
+  isRateLimitOn: false,
+});
 const { c1 } = await createCast(server);
 
 function isUnavailable(t: Test, answer: Answer, why: string): void {

@@ -11,8 +11,8 @@ import { startServer } from '../support/server.ts';
 const ROTATIONS = 5_000;
 const SAMPLE = 500;
 
-const server = await startServer(t);
-const { authorizationServer, clients, resourceOwners } = server.dependencies;
+const server = await startServer(t, { isRateLimitOn: false });
+const { authorizationServer, clients, database, resourceOwners } = server.dependencies;
 await resourceOwners.create('alice', ALICE_PASSWORD);
 await clients.create({
   clientId: 'P1',
@@ -31,18 +31,30 @@ async function rotate(refreshToken: string): Promise<string> {
     password: undefined,
     refreshToken,
     origin: { address: '127.0.0.1', userAgent: undefined, deviceLabel: undefined },
+    isAbandoned: () => false,
   });
   return issued.refreshToken as string;
 }
 
-/** The counters of `pg_stat_user_tables`, which backends report late. */
-async function updatesOfFamilies(atLeast: number): Promise<{ all: number; heapOnly: number }> {
+interface Counters {
+  readonly updates: number;
+  readonly heapOnly: number;
+  readonly indexEntriesRead: number;
+}
+
+/** The statistics of PostgreSQL; a connection that is idle reports what it did late. */
+async function readCounters(atLeastUpdates: number): Promise<Counters> {
   for (let attempt = 0; ; attempt++) {
+    await database.run({ name: 'flush', text: 'select pg_stat_force_next_flush()' }, []);
     const { rows } = await server.inspect.query(
-      `select n_tup_upd::int as "all", n_tup_hot_upd::int as "heapOnly"
+      `select n_tup_upd::int as updates, n_tup_hot_upd::int as "heapOnly",
+         (
+           select sum(idx_tup_read)::int from pg_stat_user_indexes
+           where relname in ('token_family', 'access_token')
+         ) as "indexEntriesRead"
        from pg_stat_user_tables where relname = 'token_family'`,
     );
-    if (rows[0].all >= atLeast || attempt === 100) return rows[0];
+    if (rows[0].updates >= atLeastUpdates || attempt === 300) return rows[0];
     await delay(100);
   }
 }
@@ -51,6 +63,10 @@ const median = (numbers: readonly number[]): number =>
   numbers.toSorted((one, other) => one - other)[numbers.length >> 1] as number;
 
 t.test('RFC 9700 §4.14.2: the 5,000th rotation leaves and costs what the first did', async (t) => {
+  // Nobody may have to come and clean up in time.
+  for (const table of ['token_family', 'access_token']) {
+    await server.inspect.query(`alter table ${table} set (autovacuum_enabled = off)`);
+  }
   let { refresh_token: refreshToken } = (await login(server, { id: 'P1' })).body;
   const milliseconds: number[] = [];
   for (let rotation = 0; rotation < ROTATIONS; rotation++) {
@@ -66,9 +82,12 @@ t.test('RFC 9700 §4.14.2: the 5,000th rotation leaves and costs what the first 
   );
   t.strictSame(rows, [{ generation: ROTATIONS, families: 1, accessTokens: 16 }]);
 
-  const updates = await updatesOfFamilies(ROTATIONS);
-  t.ok(updates.all >= ROTATIONS, `${updates.all} updates`);
-  t.ok(updates.heapOnly >= updates.all * 0.95, `${updates.heapOnly} of them heap-only`);
+  const { updates, heapOnly, indexEntriesRead } = await readCounters(ROTATIONS);
+  t.ok(updates >= ROTATIONS, `${updates} updates`);
+  t.ok(heapOnly >= updates * 0.95, `${heapOnly} of them heap-only`);
+  // A few times the 16 access tokens that there are, and not the thousands that there were.
+  const perRotation = indexEntriesRead / ROTATIONS;
+  t.ok(perRotation < 1_000, `${perRotation.toFixed()} index entries read per rotation`);
 
   const first = median(milliseconds.slice(0, SAMPLE));
   const last = median(milliseconds.slice(-SAMPLE));

@@ -11,8 +11,8 @@ import { startServer, type TestServer } from '../support/server.ts';
 const REQUESTS = 50;
 
 const database = await createTestDatabase(t);
-const one = await startServer(t, { database });
-const other = await startServer(t, { database });
+const one = await startServer(t, { database, isRateLimitOn: false });
+const other = await startServer(t, { database, isRateLimitOn: false });
 const { c1, rs1 } = await createCast(one);
 const strict = { id: 'strict' };
 await one.dependencies.clients.create({

@@ -19,7 +19,7 @@ import {
 } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
-const server = await startServer(t);
+const server = await startServer(t, { isRateLimitOn: false });
 const { clients, config, tokens } = server.dependencies;
 const { c1, rs1 } = await createCast(server);
 

@@ -14,6 +14,8 @@ export interface TokenRequest {
   readonly password: string | undefined;
   readonly refreshToken: string | undefined;
   readonly origin: RequestOrigin;
+  /** Tells whether the caller has gone or has waited too long: such a request is dropped, not judged. */
+  readonly isAbandoned: () => boolean;
 }
 
 /** A token request whose client is authenticated and may use the grant. */

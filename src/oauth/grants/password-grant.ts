@@ -35,10 +35,20 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
       if (password === undefined) throw invalidRequest('password is missing');
       const grantedScope = grantScope(request.requestedScope, client.scope);
       const { clientId } = client;
-      const resourceOwner = await authenticateResourceOwner(ports, clientId, username, password);
+      const resourceOwner = await authenticateResourceOwner(ports, clientId, {
+        username,
+        password,
+        isAbandoned: request.isAbandoned,
+      });
       return startFamily(ports.tokens, request, resourceOwner, grantedScope);
     },
   };
+}
+
+interface PresentedPassword {
+  readonly username: string;
+  readonly password: string;
+  readonly isAbandoned: () => boolean;
 }
 
 /**
@@ -51,12 +61,11 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
 async function authenticateResourceOwner(
   { resourceOwners, passwords }: PasswordGrantPorts,
   clientId: string,
-  username: string,
-  password: string,
+  { username, password, isAbandoned }: PresentedPassword,
 ): Promise<ResourceOwner> {
   const normalized = username.length > MAXIMUM_NORMALIZED_UNITS ? '' : normalizeUsername(username);
   const owner = await resourceOwners.findByUsername(normalized);
-  const verdict = await passwords.verify(password, owner?.passwordHash);
+  const verdict = await passwords.verify(password, owner?.passwordHash, isAbandoned);
   const event = 'login_failed';
   if (owner === undefined) {
     const usernameDigest = digest(normalized).toString('hex').slice(0, 16);

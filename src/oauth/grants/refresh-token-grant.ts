@@ -69,6 +69,8 @@ async function decideAndApply(
     familyId,
     subject: family?.subject,
   } as const;
+  // Whoever has gone retries, and the window counts from what is done now.
+  if (request.isAbandoned()) throw new TemporarilyUnavailable('nobody waits for the answer');
   if (isPulseOverdue(pulse, now)) {
     await tokens.recordPulse();
     return 'changed';
