@@ -51,6 +51,9 @@ async function serve(): Promise<void> {
     await prepareDatabase(config, dependencies);
     const url =
       config.workers === 1 ? await answer(config, dependencies) : await lead(config, dependencies);
+    // Only now, when clients can retry: a start that fails on the way must not end an outage. A refresh
+    // that comes sooner finds the pulse overdue and records it by itself.
+    await dependencies.tokens.recordPulse();
     process.stdout.write(`Heirloom ${version} listening on ${url}\n`);
     if (config.databaseUrl === undefined) process.stdout.write(`${demoBanner(url)}\n`);
   });
@@ -76,8 +79,6 @@ async function withDependencies(
 async function prepareDatabase(config: Config, dependencies: Dependencies): Promise<void> {
   if (config.databaseUrl === undefined) await ensureDemo(dependencies);
   else await refuseDemo(dependencies);
-  // Before the first request, so that windows which were open during the outage are judged right.
-  await dependencies.tokens.recordPulse();
 }
 
 /** Answers requests in this process; says where. */

@@ -1,5 +1,6 @@
 /** Token families and access tokens in PostgreSQL. Implements `TokenStore`. */
 import type { TokenLifetimes } from '../oauth/client.ts';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { IssueOutcome, LookUpRequest, Rotation, TokenStore } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { OUTAGE_AFTER_SECONDS } from '../oauth/token-family.ts';
@@ -22,6 +23,9 @@ import { type LookUpRow, lookUpFromRow, lookUpValues } from './look-up-rows.ts';
 /** Live families of one person; a login above it ends the oldest. */
 export const MAXIMUM_FAMILIES_PER_RESOURCE_OWNER = 100;
 
+/** Each occupies one of the pool's connections for as long as it waits. */
+const MAXIMUM_FAMILIES_WAITED_FOR = 4;
+
 /** Bounds of the batches in which concurrent requests travel. */
 export interface TokenStoreOptions {
   /** Lifetimes of clients that were registered without their own. */
@@ -43,13 +47,37 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     // Two rotations of one family in one statement would both meet the row as it was before.
     keyOf: ({ familyId }) => familyId,
   });
-  /** Waits for the row that somebody else holds, for as long as the lock timeout allows. */
-  const rotateAlone = async (rotation: Rotation): Promise<RotateRow | undefined> => {
-    const [row] = await database.transaction(async (run) => {
-      await run(lockFamilyStatement, [rotation.familyId]);
-      return run<RotateRow>(rotateStatement, rotateValues([rotation]));
+  const waitingForRow = new Map<string, Promise<unknown>>();
+  /**
+   * Works on a family whose row somebody else holds, waiting as long as the lock timeout allows.
+   *
+   * One request of a family waits and the others wait for it without a connection, or a single locked
+   * row could occupy the pool; for the same reason only a few families are waited for.
+   *
+   * @returns undefined to whoever was not the one: the family has to be read again
+   */
+  const waitForRow = async <Row>(
+    familyId: string,
+    work: (run: Database['run']) => Promise<Row[]>,
+  ): Promise<Row | undefined> => {
+    const ahead = waitingForRow.get(familyId);
+    if (ahead !== undefined) {
+      await ahead;
+      return undefined;
+    }
+    if (waitingForRow.size >= MAXIMUM_FAMILIES_WAITED_FOR) {
+      throw new TemporarilyUnavailable('too many families are locked');
+    }
+    const rows = database.transaction(async (run) => {
+      await run(lockFamilyStatement, [familyId]);
+      return work(run);
     });
-    return row;
+    waitingForRow.set(familyId, rows);
+    try {
+      return (await rows)[0];
+    } finally {
+      waitingForRow.delete(familyId);
+    }
   };
   const secretNotedAt = new Map<string, number>();
   const eventRecordedAt = new Map<string, number>();
@@ -87,22 +115,26 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
 
     async rotate(rotation) {
       const first = await rotate(rotation);
-      const row = first.outcome === 'not_locked' ? await rotateAlone(rotation) : first;
+      const row =
+        first.outcome === 'not_locked'
+          ? await waitForRow(rotation.familyId, (run) =>
+              run<RotateRow>(rotateStatement, rotateValues([rotation])),
+            )
+          : first;
       return row?.outcome === 'rotated' ? issuedOrLost([row]) : { outcome: 'lost' };
     },
 
     async issueAdditionalAccessToken({ familyId, client, currentDigest, accessToken }) {
-      const rows = await database.transaction(async (run) => {
-        await run(lockFamilyStatement, [familyId]);
-        return run<ExpiresInRow>(issueAdditionalStatement, [
+      const row = await waitForRow(familyId, (run) =>
+        run<ExpiresInRow>(issueAdditionalStatement, [
           familyId,
           currentDigest,
           accessToken.digest,
           formatScope(accessToken.scope),
           client.lifetimes.accessTokenLifetimeSeconds,
-        ]);
-      });
-      return issuedOrLost(rows);
+        ]),
+      );
+      return issuedOrLost(row ? [row] : []);
     },
 
     async revokeFamily(familyId, reason, event) {

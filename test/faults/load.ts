@@ -180,6 +180,20 @@ export async function openFamily(
   };
 }
 
+/** Logs in so many times, as these people in turn. */
+export const openFamilies = (
+  ledger: Ledger,
+  target: Target,
+  client: LoadClient,
+  people: readonly string[],
+  count: number,
+): Promise<Holder[]> =>
+  Promise.all(
+    Array.from({ length: count }, (_, index) =>
+      openFamily(ledger, target, client, people[index % people.length] as string),
+    ),
+  );
+
 export const newest = (tokens: readonly string[]): string => tokens.at(-1) as string;
 
 export interface RefreshOptions {
@@ -212,6 +226,7 @@ export async function refreshOnce(
     const granted = answers.filter(isAnswer).filter(({ status }) => status === 200);
     const refused = answers.find(({ status }) => status !== 200);
     if (refused !== undefined) {
+      holder.isUncertain = false;
       holder.logout = describe(refused);
       ledger.violations.push(`family ${holder.familyId} was logged out: ${holder.logout}`);
       return;
@@ -228,6 +243,28 @@ export async function refreshOnce(
     if (isCut()) return;
   }
 }
+
+/** Refreshes in a tight loop. Every fourth holder sends all twice, as two tabs or a resending proxy do. */
+export async function keepRefreshing(
+  ledger: Ledger,
+  database: TestDatabase,
+  holders: readonly Holder[],
+  target: Target,
+  isOver: () => boolean,
+): Promise<void> {
+  await Promise.all(
+    holders.map(async (holder, index) => {
+      const copies = index % 4 === 0 ? 2 : 1;
+      while (!isOver() && holder.logout === undefined) {
+        await refreshOnce(ledger, database, holder, target, { copies });
+      }
+    }),
+  );
+}
+
+/** Holders that at some time had only the parent of a token that had been committed. */
+export const orphanedOnce = (holders: readonly Holder[]): readonly Holder[] =>
+  holders.filter(({ orphanedRotations }) => orphanedRotations > 0);
 
 /** All copies must carry one successor, and it must be new. */
 function accept(ledger: Ledger, holder: Holder, granted: readonly Answer[]): void {

@@ -12,7 +12,9 @@ import {
   type LoadClient,
   login,
   newest,
+  openFamilies,
   openFamily,
+  orphanedOnce,
   pause,
   peopleNamed,
   refresh,
@@ -20,8 +22,22 @@ import {
   revoke,
   type Target,
 } from './load.ts';
-import { ask, type SupervisedServer, startPostgres, superviseServer, until } from './support.ts';
-import { figuresOf, findUnexpected, printFigures, verifyHolders, verifyLogs } from './verify.ts';
+import {
+  ask,
+  type SupervisedServer,
+  startPostgres,
+  startServerProcess,
+  superviseServer,
+  until,
+} from './support.ts';
+import {
+  figuresOf,
+  findUnexpected,
+  printFigures,
+  verifyHolders,
+  verifyLedger,
+  verifyLogs,
+} from './verify.ts';
 
 t.setTimeout(300_000);
 
@@ -52,24 +68,22 @@ t.test('while the service is up, a parent after its window is a replay', async (
   await assertReplay(t, scene, holder);
 });
 
-t.test(
-  'both servers are down for longer than the window: holders of a parent recover',
-  async (t) => {
-    const scene = await setUp(t);
-    const { servers, database } = scene;
-    await outlast(t, scene, {
-      async begin() {
-        await Promise.all(servers.map((server) => server.kill({ isStayingDown: true })));
-      },
-      async end() {
-        await until(async () => (await pulseAgeSeconds(database)) > OUTAGE_SECONDS);
-        await Promise.all(servers.map((server) => server.start()));
-      },
-    });
-  },
-);
+t.test('holders of a parent recover when both servers were down past the window', async (t) => {
+  const scene = await setUp(t);
+  const { servers, database } = scene;
+  await outlast(t, scene, {
+    async begin() {
+      await Promise.all(servers.map((server) => server.kill({ isStayingDown: true })));
+    },
+    async end() {
+      await untilHolds(database, `clock_timestamp() > s.pulse_at + interval '${OUTAGE_SECONDS} s'`);
+      // One after the other: windows count from the moment at which the first one resumed.
+      for (const server of servers) await server.start();
+    },
+  });
+});
 
-t.test('PostgreSQL is down for longer than the window: holders of a parent recover', async (t) => {
+t.test('holders of a parent recover when PostgreSQL was down past the window', async (t) => {
   const scene = await setUp(t);
   const { servers, ledger } = scene;
   const pids = servers.map(({ pid }) => pid());
@@ -87,6 +101,36 @@ t.test('PostgreSQL is down for longer than the window: holders of a parent recov
   );
   t.ok(ledger.counts.unavailable > 0, 'they had answered 503 meanwhile');
 });
+
+t.test('a start that fails before it listens is no service: windows do not count it', async (t) => {
+  const { database, client, servers, anyServer, ledger } = await setUp(t);
+  const holder = await openFamily(ledger, anyServer, client, 'person-0');
+  await refreshOnce(ledger, database, holder, anyServer);
+  await Promise.all(servers.map((server) => server.kill({ isStayingDown: true })));
+  await beginEarlier(database, 60);
+  // No interface has this address (RFC 5737), which shows only when everything else is ready.
+  const environment = { HOST: '203.0.113.1', RATE_LIMIT: 'on' };
+  await t.rejects(startServerProcess(t, database.url, environment), /Cannot listen/);
+  await delay(WINDOW_SECONDS * 1000 + 500);
+  await servers[0]?.start();
+  const [parent] = holder.refreshTokens as [string];
+  const retry = await insist(ledger, () => refresh(anyServer, client, parent));
+  t.equal(retry.body.refresh_token, newest(holder.refreshTokens), 'the parent is still good');
+});
+
+/** Shifts all that has happened, so that nobody has to wait for a long outage. */
+async function beginEarlier(database: TestDatabase, seconds: number): Promise<void> {
+  await ask(database, `update server_state set pulse_at = pulse_at - $1 * interval '1 second'`, [
+    seconds,
+  ]);
+  await ask(
+    database,
+    `update token_family set started_at = started_at - $1 * interval '1 second',
+       rotated_at = rotated_at - $1 * interval '1 second',
+       retry_until = retry_until - $1 * interval '1 second'`,
+    [seconds],
+  );
+}
 
 async function setUp(t: Test): Promise<Scene> {
   const database = await postgres.createDatabase();
@@ -117,9 +161,9 @@ async function outlast(
   const leaver = await open(2);
   const idle = await Promise.all([3, 4, 5, 6, 7].map(open));
   // Its window closes while the service is up, as the last pulse before the outage shows.
-  await untilPulseAfterWindow(database, stale);
+  await untilHolds(database, 's.pulse_at > f.retry_until', stale.familyId);
 
-  const holders = await Promise.all(Array.from({ length: FAMILIES }, (_, index) => open(index)));
+  const holders = await openFamilies(ledger, anyServer, client, people, FAMILIES);
   let isOver = false;
   let areCut = false;
   const load = holders.map(async (holder, index) => {
@@ -136,18 +180,17 @@ async function outlast(
   await delay(50);
   await outage.begin();
   areCut = false;
+  await until(() => holders.some(({ isUncertain }) => isUncertain));
+  const recovery = until(() => holders.every(({ isUncertain }) => !isUncertain)).then(Date.now);
   await outage.end();
-
-  await until(() => holders.every(({ isUncertain }) => !isUncertain));
-  const recoveredAfter = await millisecondsSinceResumption(database);
+  const recoveredAt = await recovery;
   isOver = true;
   await Promise.all(load);
   await others;
-  const orphaned = holders.filter(({ orphanedRotations }) => orphanedRotations > 0);
+  const orphaned = orphanedOnce(holders);
   t.ok(orphaned.length > 0, 'the outage did leave clients with only the parent');
   await verifyHolders(t, ledger, database, targets, holders);
-  t.strictSame(ledger.violations, [], 'I5: no trouble looked like a verdict');
-  t.equal(ledger.counts.verdict, 0, 'I5: no reply was a verdict at all');
+  verifyLedger(t, ledger);
   t.equal(
     await findUnexpected(ledger, targets, client, leaver.refreshTokens, false),
     0,
@@ -166,11 +209,8 @@ async function outlast(
   printFigures(t, {
     'service down (s)': OUTAGE_SECONDS,
     'retry window (s)': WINDOW_SECONDS,
-    'acknowledged rotations': holders.reduce((sum, each) => sum + each.refreshTokens.length - 1, 0),
-    ...figuresOf(ledger),
-    'all recovered after (ms)': recoveredAfter,
-    'left with only the parent': `${orphaned.length} of ${FAMILIES} clients`,
-    'logged out': holders.filter(({ logout }) => logout !== undefined).length,
+    ...figuresOf(ledger, holders),
+    'all recovered after (ms)': recoveredAt - (await resumedAt(database)).getTime(),
   });
 }
 
@@ -206,48 +246,30 @@ async function startOtherLoad(
   await Promise.all([introspecting(), loggingIn(), leaving()]);
 }
 
-/** How long ago the service resumed, as it has recorded it: what windows are counted from. */
-const millisecondsSinceResumption = async (database: TestDatabase): Promise<number> => {
-  const [row] = await ask<{ resumed_at: Date | null }>(
-    database,
-    'select resumed_at from server_state',
-  );
-  return Date.now() - (row?.resumed_at?.getTime() ?? Number.NaN);
-};
-
-async function pulseAgeSeconds(database: TestDatabase): Promise<number> {
-  const [row] = await ask<{ age: number }>(
-    database,
-    'select extract(epoch from clock_timestamp() - pulse_at)::float8 as age from server_state',
-  );
-  return row?.age as number;
+/** When the service resumed, as it has recorded it: windows are counted from there. */
+async function resumedAt(database: TestDatabase): Promise<Date> {
+  const [row] = await ask<{ resumed_at: Date }>(database, 'select resumed_at from server_state');
+  return row?.resumed_at as Date;
 }
 
-/** Waits, by the database's clock, until the last rotation's window is over, an outage included. */
-async function untilWindowCloses({ database }: Scene, { familyId }: Holder): Promise<void> {
-  await until(async () => {
-    const [row] = await ask<{ is_over: boolean }>(
+/** Waits until a condition on the service's state `s`, and a family `f`, holds by the database's clock. */
+const untilHolds = (database: TestDatabase, condition: string, familyId?: string) =>
+  until(async () => {
+    const [row] = await ask<{ holds: boolean }>(
       database,
-      `select clock_timestamp() > greatest(f.retry_until, s.resumed_at + $2 * interval '1 second')
-         as is_over
-       from token_family f, server_state s where f.id = $1`,
-      [familyId, WINDOW_SECONDS],
-    );
-    return row?.is_over ?? false;
-  });
-}
-
-async function untilPulseAfterWindow(database: TestDatabase, { familyId }: Holder): Promise<void> {
-  await until(async () => {
-    const [row] = await ask<{ is_after: boolean }>(
-      database,
-      `select s.pulse_at > f.retry_until as is_after
-       from token_family f, server_state s where f.id = $1`,
+      `select ${condition} as holds from server_state s left join token_family f on f.id = $1`,
       [familyId],
     );
-    return row?.is_after ?? false;
+    return row?.holds ?? false;
   });
-}
+
+/** Waits until the last rotation's window is over, an outage included. */
+const untilWindowCloses = ({ database }: Scene, { familyId }: Holder) =>
+  untilHolds(
+    database,
+    `clock_timestamp() > greatest(f.retry_until, s.resumed_at + interval '${WINDOW_SECONDS} s')`,
+    familyId,
+  );
 
 /** Presents the parent of the newest token: a replay, which ends the family. */
 async function assertReplay(t: Test, scene: Scene, holder: Holder): Promise<void> {

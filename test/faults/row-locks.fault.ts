@@ -16,7 +16,7 @@ import {
   refresh,
   type Target,
 } from './load.ts';
-import { ask, startPostgres, startServerProcess } from './support.ts';
+import { ask, holdRow, startPostgres, startServerProcess } from './support.ts';
 import { inTurns, printFigures } from './verify.ts';
 
 t.setTimeout(120_000);
@@ -36,7 +36,7 @@ interface Scene {
   readonly tokens: string[];
 }
 
-async function setUp(t: Test): Promise<Scene> {
+async function setUp(t: Test, families: number): Promise<Scene> {
   const database = await postgres.createDatabase();
   const client = await createLoadClient(database, peopleNamed('person', 2));
   const servers = [
@@ -50,7 +50,7 @@ async function setUp(t: Test): Promise<Scene> {
   ) as unknown as [Target, Target];
   const ledger = new Ledger();
   const tokens: string[] = [];
-  await inTurns(Array.from({ length: FAMILIES }), 4, async (_, index) => {
+  await inTurns(Array.from({ length: families }), 4, async (_, index) => {
     const holder = await openFamily(ledger, targets[0], client, `person-${index % 2}`);
     tokens[index] = newest(holder.refreshTokens);
   });
@@ -65,56 +65,53 @@ const deadlocks = async (database: TestDatabase): Promise<number> => {
   return row?.deadlocks as number;
 };
 
-t.test(
-  'two processes that rotate the same families in opposite order never deadlock',
-  async (t) => {
-    const { database, client, targets, tokens } = await setUp(t);
-    const before = await deadlocks(database);
-    const counts: Record<string, number> = {};
-    for (let round = 0; round < ROUNDS; round++) {
-      const answers: Reply[][] = [[], []];
-      await Promise.all(
-        targets.map((target, which) => {
-          const order = tokens.map((_, index) => (which === 0 ? index : FAMILIES - 1 - index));
-          return inTurns(order, 25, async (index) => {
-            const reply = await refresh(target, client, tokens[index] as string);
-            counts[meaningOf(reply)] = (counts[meaningOf(reply)] ?? 0) + 1;
-            (answers[which] as Reply[])[index] = reply;
-          });
-        }),
-      );
-      for (let index = 0; index < FAMILIES; index++) {
-        const [one, other] = answers.map((each) => (each[index] as Answer).body);
-        if (one?.refresh_token !== other?.refresh_token) {
-          t.fail('two processes gave out different successors');
-        }
-        tokens[index] = one?.refresh_token;
-      }
-    }
-    t.strictSame(counts, { granted: ROUNDS * FAMILIES * 2 }, 'every request is granted');
-    const [row] = await ask<{ steps: number }>(
-      database,
-      'select sum(generation)::int as steps from token_family',
+t.test('two processes that rotate in opposite order never deadlock', async (t) => {
+  const { database, client, targets, tokens } = await setUp(t, FAMILIES);
+  const before = await deadlocks(database);
+  const counts: Record<string, number> = {};
+  for (let round = 0; round < ROUNDS; round++) {
+    const answers: Reply[][] = [[], []];
+    await Promise.all(
+      targets.map((target, which) => {
+        const order = tokens.map((_, index) => (which === 0 ? index : FAMILIES - 1 - index));
+        return inTurns(order, 25, async (index) => {
+          const reply = await refresh(target, client, tokens[index] as string);
+          counts[meaningOf(reply)] = (counts[meaningOf(reply)] ?? 0) + 1;
+          (answers[which] as Reply[])[index] = reply;
+        });
+      }),
     );
-    t.equal(row?.steps, ROUNDS * FAMILIES, 'each family moved once in each round');
-    t.equal(await deadlocks(database), before, 'PostgreSQL broke no deadlock');
-    printFigures(t, {
-      families: FAMILIES,
-      rounds: ROUNDS,
-      requests: counts['granted'] ?? 0,
-      'deadlocks broken': (await deadlocks(database)) - before,
-    });
-  },
-);
+    for (let index = 0; index < FAMILIES; index++) {
+      const [one, other] = answers.map((each) => (each[index] as Answer).body);
+      if (one?.refresh_token !== other?.refresh_token) {
+        t.fail('two processes gave out different successors');
+      }
+      tokens[index] = one?.refresh_token;
+    }
+  }
+  t.strictSame(counts, { granted: ROUNDS * FAMILIES * 2 }, 'every request is granted');
+  const [row] = await ask<{ steps: number }>(
+    database,
+    'select sum(generation)::int as steps from token_family',
+  );
+  t.equal(row?.steps, ROUNDS * FAMILIES, 'each family moved once in each round');
+  t.equal(await deadlocks(database), before, 'PostgreSQL broke no deadlock');
+  printFigures(t, {
+    families: FAMILIES,
+    rounds: ROUNDS,
+    requests: counts['granted'] ?? 0,
+    'deadlocks broken': (await deadlocks(database)) - before,
+  });
+});
 
 for (const { held, copies } of [
   { held: 'for longer than a lock is waited for', copies: 1 },
   { held: 'while more requests wait than there are connections', copies: WAITING },
 ]) {
   t.test(`a row held by somebody else, ${held}, delays its own family only`, async (t) => {
-    const { database, client, targets, tokens } = await setUp(t);
+    const { database, client, targets, tokens } = await setUp(t, 20);
     const [token, ...others] = tokens as [string, ...string[]];
-    const release = await holdRow(database, token);
+    const release = await holdRow(database, familyOf(token));
     let answered = 0;
     const waiting = targets.flatMap((target) =>
       Array.from({ length: copies }, async () => {
@@ -152,9 +149,9 @@ for (const { held, copies } of [
 }
 
 t.test('a row that is released in time is rotated by the request that waited', async (t) => {
-  const { database, client, targets, tokens } = await setUp(t);
+  const { database, client, targets, tokens } = await setUp(t, 1);
   const token = tokens[0] as string;
-  const release = await holdRow(database, token);
+  const release = await holdRow(database, familyOf(token));
   const waiting = targets.map((target) => refresh(target, client, token));
   await delay(300);
   await release();
@@ -164,14 +161,3 @@ t.test('a row that is released in time is rotated by the request that waited', a
   t.equal(one.body.refresh_token, other.body.refresh_token, 'both get one successor');
   t.equal(one.body.access_token, other.body.access_token);
 });
-
-/** Locks a family's row from outside, as an administrator's session might. */
-async function holdRow({ inspect }: TestDatabase, token: string): Promise<() => Promise<void>> {
-  const holding = await inspect.connect();
-  await holding.query('begin');
-  await holding.query('select from token_family where id = $1 for update', [familyOf(token)]);
-  return async () => {
-    await holding.query('rollback');
-    holding.release();
-  };
-}

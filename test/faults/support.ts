@@ -45,10 +45,15 @@ export async function startPostgres(t: Test): Promise<FaultPostgres> {
   const server = await startEmbeddedPostgres({ dataDir, notice, settings: durable });
   const cluster = clusterIn(await chooseServerPlace(dataDir, () => {}));
 
-  const crash = async () => {
+  const endAtOnce = async () => {
     const postmaster = await findPostmaster(cluster);
-    if (!postmaster?.isRunning) throw new Error('PostgreSQL does not run');
-    process.kill(postmaster.pid, 'SIGQUIT');
+    if (postmaster?.isRunning) process.kill(postmaster.pid, 'SIGQUIT');
+  };
+  // A test that takes too long is ended by SIGTERM, without a teardown.
+  process.once('SIGTERM', () => endAtOnce().finally(() => process.exit(1)));
+
+  const crash = async () => {
+    await endAtOnce();
     while ((await findPostmaster(cluster))?.isRunning) await delay(5);
   };
   const startAgain = async () => {
@@ -208,12 +213,8 @@ export async function superviseServer(
   t.teardown(() => {
     isOver = true;
   });
-  const noteEnd = () => {
-    if (!running?.hasEnded()) return;
-    crashes.push(running.output().slice(-2000));
-    running = undefined;
-  };
-  const start = async () => {
+  let starting: Promise<void> | undefined;
+  const startUntilUp = async () => {
     while (running === undefined && !isOver) {
       running = await startServerProcess(t, databaseUrl, environment).catch(async (error) => {
         pastOutput += error.message;
@@ -221,6 +222,18 @@ export async function superviseServer(
         return undefined;
       });
     }
+  };
+  const start = () => {
+    starting ??= startUntilUp().finally(() => {
+      starting = undefined;
+    });
+    return starting;
+  };
+  const noteEnd = () => {
+    if (!running?.hasEnded()) return;
+    crashes.push(running.output().slice(-2000));
+    running = undefined;
+    start();
   };
   await start();
   return {
@@ -249,4 +262,18 @@ export async function superviseServer(
 /** Waits until the condition holds; the caller's test has a timeout. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await delay(10);
+}
+
+/** Locks a family's row from outside, as an administrator's session might. */
+export async function holdRow(
+  { inspect }: TestDatabase,
+  familyId: string,
+): Promise<() => Promise<void>> {
+  const holding = await inspect.connect();
+  await holding.query('begin');
+  await holding.query('select from token_family where id = $1 for update', [familyId]);
+  return async () => {
+    await holding.query('rollback');
+    holding.release();
+  };
 }

@@ -17,7 +17,7 @@ import {
   refresh,
   revoke,
 } from './load.ts';
-import { ask, type ServerProcess, startPostgres, startServerProcess } from './support.ts';
+import { ask, holdRow, type ServerProcess, startPostgres, startServerProcess } from './support.ts';
 import { printFigures, verifyLogs } from './verify.ts';
 
 t.setTimeout(120_000);
@@ -75,68 +75,57 @@ const assertUnavailable = (t: Test, reply: Reply, message = 'the outcome is unkn
 /** Lets a server that would write again do so. */
 const settle = () => delay(300);
 
-t.test(
-  'a rotation whose acknowledgement is lost is 503, and the retry gets its successor',
-  async (t) => {
-    const scene = await setUp(t);
-    const { database, proxy, server, client } = scene;
-    const target = () => server.url;
-    for (let round = 0; round < ROUNDS; round++) {
-      const { refresh_token } = await loggedIn(scene);
-      const cut = proxy.cut('after', 'heirloom-rotate');
-      const [reply] = await Promise.all([refresh(target, client, refresh_token), cut]);
-      assertUnavailable(t, reply);
-      await settle();
-      const committed = await familyRow(database, refresh_token);
-      t.match(committed, { generation: 1, access_tokens: 2 }, 'it was committed, and once');
-
-      const retry = (await refresh(target, client, refresh_token)) as Answer;
-      t.equal(retry.status, 200);
-      t.ok(
-        digestOf(retry.body.refresh_token).equals(committed.current_digest),
-        'the retry returns the successor that was committed',
-      );
-      const again = (await refresh(target, client, refresh_token)) as Answer;
-      t.equal(again.body.refresh_token, retry.body.refresh_token, 'and so does another one');
-      t.equal(again.body.access_token, retry.body.access_token);
-      t.strictSame(await familyRow(database, refresh_token), committed, 'nothing else is written');
-      const next = (await refresh(target, client, retry.body.refresh_token)) as Answer;
-      t.equal(next.status, 200, 'and the family goes on');
-    }
-    t.notOk(server.hasEnded(), 'the process goes on');
-    verifyLogs(t, server.output());
-    printFigures(t, { 'acknowledgements swallowed': ROUNDS, 'rotations committed': ROUNDS });
-  },
-);
-
-t.test(
-  'a rotation that waited for its row and whose COMMIT is not acknowledged is the same',
-  async (t) => {
-    const scene = await setUp(t);
-    const { database, proxy, server, client } = scene;
-    const target = () => server.url;
+t.test('a rotation whose acknowledgement is lost is 503, and a retry gets it', async (t) => {
+  const scene = await setUp(t);
+  const { database, proxy, server, client } = scene;
+  const target = () => server.url;
+  for (let round = 0; round < ROUNDS; round++) {
     const { refresh_token } = await loggedIn(scene);
-    const holding = await database.inspect.connect();
-    await holding.query('begin');
-    await holding.query('select from token_family where id = $1 for update', [
-      familyOf(refresh_token),
-    ]);
-    const cut = proxy.cut('after', 'commit');
-    const waiting = refresh(target, client, refresh_token);
-    await delay(300);
-    await holding.query('rollback');
-    holding.release();
-    assertUnavailable(t, await waiting);
-    await cut;
+    const cut = proxy.cut('after', 'heirloom-rotate');
+    const [reply] = await Promise.all([refresh(target, client, refresh_token), cut]);
+    assertUnavailable(t, reply);
     await settle();
     const committed = await familyRow(database, refresh_token);
     t.match(committed, { generation: 1, access_tokens: 2 }, 'it was committed, and once');
+
     const retry = (await refresh(target, client, refresh_token)) as Answer;
     t.equal(retry.status, 200);
-    t.ok(digestOf(retry.body.refresh_token).equals(committed.current_digest));
-    t.notOk(server.hasEnded(), 'the process goes on');
-  },
-);
+    t.ok(
+      digestOf(retry.body.refresh_token).equals(committed.current_digest),
+      'the retry returns the successor that was committed',
+    );
+    const again = (await refresh(target, client, refresh_token)) as Answer;
+    t.equal(again.body.refresh_token, retry.body.refresh_token, 'and so does another one');
+    t.equal(again.body.access_token, retry.body.access_token);
+    t.strictSame(await familyRow(database, refresh_token), committed, 'nothing else is written');
+    const next = (await refresh(target, client, retry.body.refresh_token)) as Answer;
+    t.equal(next.status, 200, 'and the family goes on');
+  }
+  t.notOk(server.hasEnded(), 'the process goes on');
+  verifyLogs(t, server.output());
+  printFigures(t, { 'acknowledgements swallowed': ROUNDS, 'rotations committed': ROUNDS });
+});
+
+t.test('so is one that waited for its row and whose COMMIT is not acknowledged', async (t) => {
+  const scene = await setUp(t);
+  const { database, proxy, server, client } = scene;
+  const target = () => server.url;
+  const { refresh_token } = await loggedIn(scene);
+  const release = await holdRow(database, familyOf(refresh_token));
+  const cut = proxy.cut('after', 'commit');
+  const waiting = refresh(target, client, refresh_token);
+  await delay(300);
+  await release();
+  assertUnavailable(t, await waiting);
+  await cut;
+  await settle();
+  const committed = await familyRow(database, refresh_token);
+  t.match(committed, { generation: 1, access_tokens: 2 }, 'it was committed, and once');
+  const retry = (await refresh(target, client, refresh_token)) as Answer;
+  t.equal(retry.status, 200);
+  t.ok(digestOf(retry.body.refresh_token).equals(committed.current_digest));
+  t.notOk(server.hasEnded(), 'the process goes on');
+});
 
 t.test('a rotation that never reached PostgreSQL is 503, and the retry rotates', async (t) => {
   const scene = await setUp(t);
@@ -158,22 +147,19 @@ t.test('a rotation that never reached PostgreSQL is 503, and the retry rotates',
   }
 });
 
-t.test(
-  'with window 0 the retry of a lost acknowledgement is a replay, as documented',
-  async (t) => {
-    const scene = await setUp(t);
-    const { proxy, server, strictClient } = scene;
-    const target = () => server.url;
-    const { refresh_token, access_token } = await loggedIn(scene, strictClient);
-    const cut = proxy.cut('after', 'heirloom-rotate');
-    const [reply] = await Promise.all([refresh(target, strictClient, refresh_token), cut]);
-    assertUnavailable(t, reply);
-    const retry = (await refresh(target, strictClient, refresh_token)) as Answer;
-    t.equal(retry.status, 400);
-    t.strictSame(retry.body, invalidGrantBody);
-    t.match(await introspect(target, strictClient, access_token), { body: { active: false } });
-  },
-);
+t.test('with window 0 the retry of a lost acknowledgement is a replay', async (t) => {
+  const scene = await setUp(t);
+  const { proxy, server, strictClient } = scene;
+  const target = () => server.url;
+  const { refresh_token, access_token } = await loggedIn(scene, strictClient);
+  const cut = proxy.cut('after', 'heirloom-rotate');
+  const [reply] = await Promise.all([refresh(target, strictClient, refresh_token), cut]);
+  assertUnavailable(t, reply);
+  const retry = (await refresh(target, strictClient, refresh_token)) as Answer;
+  t.equal(retry.status, 400);
+  t.strictSame(retry.body, invalidGrantBody);
+  t.match(await introspect(target, strictClient, access_token), { body: { active: false } });
+});
 
 t.test('no endpoint turns a lost connection into a verdict', async (t) => {
   const scene = await setUp(t);
