@@ -24,6 +24,15 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ HOST: '192.0.2.1' }, /^The embedded database/],
   [{ ISSUER: 'https://login.example' }, /^The embedded database/],
   [{ TRUST_PROXY: '1' }, /^The embedded database/],
+  [{ HOST: '::ffff:0.0.0.0', DATABASE_URL: 'postgres://h/d' }, /^ISSUER is required/],
+  [{ HOST: '0x0', DATABASE_URL: 'postgres://h/d' }, /^HOST must be/],
+  [{ HOST: '0.0', DATABASE_URL: 'postgres://h/d' }, /^HOST must be/],
+  [{ ISSUER: 'https:h' }, /^ISSUER must be/],
+  [{ TRUST_PROXY: '0.0.0.0/0' }, /^TRUST_PROXY must be/],
+  [
+    { RATE_LIMIT: 'off', TRUST_PROXY: '1', DATABASE_URL: 'postgres://h/d' },
+    /^RATE_LIMIT=off is only accepted/,
+  ],
   [
     { RATE_LIMIT: 'off', HOST: '192.0.2.1', DATABASE_URL: 'postgres://h/d' },
     /^RATE_LIMIT=off is only accepted/,

@@ -5,7 +5,7 @@
  *   response access_token, token_type, expires_in, refresh_token, scope (RFC 6749 §5.1)
  */
 import t from 'tap';
-import type { Answer } from '../support/client.ts';
+import { type Answer, send } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import {
   ALICE_PASSWORD,
@@ -231,6 +231,42 @@ t.test(
     t.equal((await refresh(server, p1, second.refresh_token)).status, 200, 'the next one lives');
   },
 );
+
+t.test(
+  'a family that cannot be refreshed is over with its only token, and ends no other',
+  async (t) => {
+    const { rows } = await server.inspect.query<{ isOver: boolean }>(
+      `select f.expires_at = a.expires_at and f.idle_expires_at = a.expires_at as "isOver"
+     from token_family f join access_token a on a.family_id = f.id
+     join client c on c.key = f.client_key where c.client_id = 'once'`,
+    );
+    t.ok(rows.length > 0 && rows.every(({ isOver }) => isOver));
+  },
+);
+
+t.test('DOS-10 ASVS 1.3: what is slow to normalise is not normalised', async (t) => {
+  // Not percent-encoded, so that it fits into a body.
+  const slow = '\u0345'.repeat(3900) + '\u0334'.repeat(3900);
+  const ask = (parameters: string) =>
+    send(`${server.url}/token`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: `grant_type=password&client_id=P1&${parameters}`,
+    });
+  const cpu = async (parameters: string) => {
+    const start = process.cpuUsage();
+    for (let round = 0; round < 10; round++) refused(await ask(parameters));
+    const { user, system } = process.cpuUsage(start);
+    return user + system;
+  };
+  const plain = `username=${'x'.repeat(15_000)}&password=x`;
+  await cpu(plain);
+  const usual = await cpu(plain);
+  const longName = await cpu(`username=${slow}&password=x`);
+  const longPassword = await cpu(`username=alice&password=${slow}`);
+  t.ok(longName < usual * 4, `${longName} µs against ${usual} µs`);
+  t.ok(longPassword < usual * 4, `${longPassword} µs against ${usual} µs`);
+});
 
 /** A password without repetition, in which the last character matters. */
 const varied = (length: number): string =>

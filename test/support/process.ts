@@ -52,8 +52,8 @@ export const heirloom = (words: readonly string[], options: RunOptions = {}): Pr
 export interface ServerProcess {
   readonly url: string;
   readonly output: { readonly stdout: string; readonly stderr: string };
-  /** Sends SIGTERM and waits for the end. */
-  stop(): Promise<number | null>;
+  /** Sends SIGTERM to the process, or to its whole group, and waits for the end. */
+  stop(whom?: 'group'): Promise<number | null>;
 }
 
 /** Starts a server on a free port and waits for its ready line; stops it when the test ends. */
@@ -69,11 +69,14 @@ export async function serve(
   });
   const output = collect(child);
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-  const stop = async () => {
-    child.kill('SIGTERM');
+  let isStopped = false;
+  const stop = async (whom?: 'group') => {
+    if (!isStopped && whom === 'group') process.kill(-(child.pid as number), 'SIGTERM');
+    else if (!isStopped) child.kill('SIGTERM');
+    isStopped = true;
     return ended;
   };
-  t.teardown(stop);
+  t.teardown(() => stop());
   const url = await Promise.race([
     readyUrl(child, output),
     ended.then((code) => {

@@ -1,0 +1,55 @@
+/** Ending: whoever is in flight is answered, nobody is waited for without need, and the exit code is 0. */
+import { connect } from 'node:net';
+import t from 'tap';
+import { demo } from '../../src/demo.ts';
+import { serve, temporaryDirectory } from '../support/process.ts';
+
+const body = new URLSearchParams({
+  grant_type: 'password',
+  client_id: demo.clientId,
+  username: demo.username,
+  password: demo.password,
+}).toString();
+const head =
+  'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
+  `Content-Length: ${body.length}\r\n\r\n`;
+
+/** Keeps a connection open and collects what comes back. */
+function dial(url: string) {
+  const { port, hostname } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  let received = '';
+  socket.setEncoding('utf8').on('data', (chunk: string) => {
+    received += chunk;
+  });
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  socket.on('error', () => {});
+  return { socket, closed, received: () => received };
+}
+
+t.test(
+  'DOS-12 ASVS 16.5.2: a request in flight is answered and its connection closed, and the exit code is 0',
+  async (t) => {
+    const env = { DATA_DIR: temporaryDirectory(t) };
+    const server = await serve(t, { env });
+    const idle = dial(server.url);
+    const busy = dial(server.url);
+    // The head and half of the body: the request is under way when the signal comes.
+    busy.socket.write(head + body.slice(0, 20));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const code = server.stop();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    busy.socket.write(body.slice(20));
+    t.equal(await code, 0);
+    await Promise.all([busy.closed, idle.closed]);
+    t.match(busy.received(), /^HTTP\/1\.1 (200|503) /);
+    t.match(busy.received().toLowerCase(), '\r\nconnection: close\r\n');
+  },
+);
+
+t.test('a signal to the whole process group ends the primary and its workers', async (t) => {
+  const env = { DATA_DIR: temporaryDirectory(t), WORKERS: '2' };
+  // `setsid` gives the server a group of its own, which `kill -- -PID` then signals as a supervisor does.
+  const server = await serve(t, { env }, ['setsid', process.execPath, 'src/heirloom.js', 'serve']);
+  t.equal(await server.stop('group'), 0);
+});
