@@ -54,8 +54,8 @@ async function serve(): Promise<void> {
     // Only now, when clients can retry: a start that fails on the way must not end an outage. A refresh
     // that comes sooner finds the pulse overdue and records it by itself.
     await dependencies.tokens.recordPulse();
-    process.stdout.write(`Heirloom ${version} listening on ${url}\n`);
-    if (config.databaseUrl === undefined) process.stdout.write(`${demoBanner(url)}\n`);
+    const banner = config.databaseUrl === undefined ? `${demoBanner(url)}\n` : '';
+    process.stdout.write(`Heirloom ${version} listening on ${url}\n${banner}`);
   });
 }
 
