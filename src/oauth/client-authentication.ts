@@ -2,10 +2,10 @@
 import type { Client } from './client.ts';
 import { digest, isSameDigest } from './opaque-token.ts';
 
-/** RFC 8414 §2 names; `none` is a public client that only says who it is. */
-export type ClientAuthenticationMethod = 'client_secret_basic' | 'client_secret_post' | 'none';
-
-/** What a request said about its client, by exactly one method (RFC 6749 §2.3). */
+/**
+ * What a request said about its client, by exactly one method (RFC 6749 §2.3). The methods have their
+ * names of RFC 8414 §2; `none` is a public client that only says who it is.
+ */
 export type PresentedClientCredentials =
   | { readonly method: 'none'; readonly clientId: string }
   | {
