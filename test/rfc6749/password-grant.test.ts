@@ -4,6 +4,7 @@
  *   request  grant_type=password, username, password (REQUIRED), scope (OPTIONAL)
  *   response access_token, token_type, expires_in, refresh_token, scope (RFC 6749 §5.1)
  */
+import pg from 'pg';
 import t from 'tap';
 import { type Answer, send } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
@@ -231,6 +232,22 @@ t.test(
     t.equal((await refresh(server, p1, second.refresh_token)).status, 200, 'the next one lives');
   },
 );
+
+t.test('a login whose credentials change before it is complete is refused', async (t) => {
+  const change = new pg.Client({ connectionString: server.databaseUrl });
+  await change.connect();
+  await change.query('begin');
+  await change.query(
+    "update resource_owner set credential_version = credential_version + 1 where username = 'alice'",
+  );
+  // Verified against what it read, the login now waits for the row that is being changed.
+  const answer = login(server, c1);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  await change.query('commit');
+  await change.end();
+  refused(await answer);
+  t.equal((await login(server, c1)).status, 200);
+});
 
 t.test(
   'a family that cannot be refreshed is over with its only token, and ends no other',
