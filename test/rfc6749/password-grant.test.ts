@@ -136,6 +136,41 @@ t.test('PWD-12 RFC 8264 §12.5: a look-alike of a name is another name', async (
   }
 });
 
+t.test(
+  'PWD-13 NIST SP 800-63B-4 §3.1.1.2: length counts characters, so that 15 emoji are enough',
+  async (t) => {
+    const password = '🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋😌';
+    await resourceOwners.create('emoji', password);
+    t.equal((await login(server, c1, { username: 'emoji', password })).status, 200);
+    const shorter = [...password].slice(1).join('');
+    await t.rejects(resourceOwners.setPassword('emoji', shorter), /at least 15/);
+  },
+);
+
+t.test(
+  'PWD-14 NIST SP 800-63B-4 §3.1.1.2: obvious passwords are refused with the reason, others need no composition',
+  async (t) => {
+    const old = 'the phrase that was before';
+    await resourceOwners.create('bartholomew', old);
+    const refusals: [string, RegExp][] = [
+      ['fourteen chars', /at least 15/],
+      ['aaaaaaaaaaaaaaaaaaaa', /repeats/],
+      ['abcdefghijklmnopq', /sequence/],
+      ['bartholomew-bartholomew', /user name/],
+      ['heirloom heirloom', /product/],
+      ['Correct Horse Battery Staple', /well-known/],
+    ];
+    for (const [password, reason] of refusals) {
+      await t.rejects(resourceOwners.setPassword('bartholomew', password), reason);
+    }
+    const username = 'bartholomew';
+    t.equal((await login(server, c1, { username, password: old })).status, 200, 'nothing changed');
+    const password = 'only lower case words';
+    await resourceOwners.setPassword('bartholomew', password);
+    t.equal((await login(server, c1, { username, password })).status, 200);
+  },
+);
+
 t.test('PWD-15 RFC 6749 §5.2: a bad scope says nothing about the password', async (t) => {
   for (const password of [ALICE_PASSWORD, 'wrong']) {
     const answer = await login(server, c1, { scope: 'admin', password });

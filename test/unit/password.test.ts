@@ -64,42 +64,36 @@ t.test(
   },
 );
 
-t.test(
-  'PWD-14 NIST SP 800-63B-4 §3.1.1.2: short and obvious passwords are refused, with the reason',
-  async (t) => {
-    const refused: [string, RegExp][] = [
-      ['fourteen chars', /at least 15/],
-      ['x'.repeat(257), /at most 256/],
-      ['aaaaaaaaaaaaaaaaaaaa', /repeats/],
-      ['abcabcabcabcabcabc', /repeats/],
-      ['abcdefghijklmnopq', /sequence/],
-      ['9876543210987654321', /sequence/],
-      ['qwertyuiopasdfgh', /sequence/],
-      ['bartholomew-bartholomew', /user name/],
-      ['Bartholomew 12345', /user name/],
-      ['heirloom heirloom', /product/],
-      ['Correct Horse Battery Staple', /well-known/],
-      ['a line\nbreak in the middle', /control/],
-    ];
-    for (const [password, reason] of refused) {
-      t.match(passwordWeakness(password, 'bartholomew'), reason, password);
-    }
-  },
-);
+t.test('short and obvious passwords are refused, with the reason', async (t) => {
+  const refused: [string, RegExp][] = [
+    ['fourteen chars', /at least 15/],
+    ['x'.repeat(257), /at most 256/],
+    ['aaaaaaaaaaaaaaaaaaaa', /repeats/],
+    ['abcabcabcabcabcabc', /repeats/],
+    ['abcdefghijklmnopq', /sequence/],
+    ['9876543210987654321', /sequence/],
+    ['qwertyuiopasdfgh', /sequence/],
+    ['bartholomew-bartholomew', /user name/],
+    ['Bartholomew 12345', /user name/],
+    ['heirloom heirloom', /product/],
+    ['Correct Horse Battery Staple', /well-known/],
+    ['a line\nbreak in the middle', /control/],
+  ];
+  for (const [password, reason] of refused) {
+    t.match(passwordWeakness(password, 'bartholomew'), reason, password);
+  }
+});
 
-t.test(
-  'PWD-13 NIST SP 800-63B-4 §3.1.1.2: length counts characters, and there are no composition rules',
-  async (t) => {
-    for (const password of [
-      '🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋😌',
-      'only lower case words',
-      'x'
-        .repeat(200)
-        .replace(/x/g, (_, index: number) => String.fromCharCode(97 + ((index * 7) % 26))),
-      ' leading and trailing ',
-    ]) {
-      t.equal(passwordWeakness(password, 'bartholomew'), undefined, password);
-    }
-    t.match(passwordWeakness('🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋', 'bartholomew'), /at least 15/);
-  },
-);
+t.test('length counts characters, and there are no composition rules', async (t) => {
+  for (const password of [
+    '🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋😌',
+    'only lower case words',
+    'x'
+      .repeat(200)
+      .replace(/x/g, (_, index: number) => String.fromCharCode(97 + ((index * 7) % 26))),
+    ' leading and trailing ',
+  ]) {
+    t.equal(passwordWeakness(password, 'bartholomew'), undefined, password);
+  }
+  t.match(passwordWeakness('🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋', 'bartholomew'), /at least 15/);
+});
