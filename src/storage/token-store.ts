@@ -1,6 +1,5 @@
 /** Token families and access tokens in PostgreSQL. Implements `TokenStore`. */
 import type { TokenLifetimes } from '../oauth/client.ts';
-import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { IssueOutcome, LookUpRequest, Rotation, TokenStore } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { OUTAGE_AFTER_SECONDS } from '../oauth/token-family.ts';
@@ -61,12 +60,11 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     work: (run: Database['run']) => Promise<Row[]>,
   ): Promise<Row | undefined> => {
     const ahead = waitingForRow.get(familyId);
-    if (ahead !== undefined) {
-      await ahead;
+    const isFull = waitingForRow.size >= MAXIMUM_FAMILIES_WAITED_FOR;
+    if (ahead !== undefined || isFull) {
+      // Without a connection: for one's own family, or for the first of the others to be done.
+      await (ahead ?? Promise.race([...waitingForRow.values()].map(settled)));
       return undefined;
-    }
-    if (waitingForRow.size >= MAXIMUM_FAMILIES_WAITED_FOR) {
-      throw new TemporarilyUnavailable('too many families are locked');
     }
     const rows = database.transaction(async (run) => {
       await run(lockFamilyStatement, [familyId]);
@@ -171,6 +169,9 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
   };
 }
+
+/** What happens to another family's request is that request's affair. */
+const settled = (work: Promise<unknown>): Promise<unknown> => work.catch(() => {});
 
 /** Names that are remembered; when there are more, all are forgotten and noted once more. */
 const MAXIMUM_REMEMBERED = 10_000;
