@@ -11,7 +11,7 @@ import {
   handleNotFound,
   writeFailure,
 } from './http/error-handler.ts';
-import { parseForm } from './http/form.ts';
+import { type Form, parseForm } from './http/form.ts';
 import { addHealthEndpoints } from './http/health-endpoints.ts';
 import { addIntrospectionEndpoint } from './http/introspection-endpoint.ts';
 import { addMetadataEndpoint } from './http/metadata-endpoint.ts';
@@ -81,7 +81,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
       errorResponseBuilder: () => Object.assign(new Error('rate limit'), { statusCode: 429 }),
     });
   }
-  const issuer = () => config.issuer ?? `http://${listeningAddress(app, config.host)}`;
+  const issuer = issuerOf(app, config);
   addTokenEndpoint(app, authorizationServer);
   addRevocationEndpoint(app, authorizationServer);
   addIntrospectionEndpoint(app, authorizationServer, issuer);
@@ -97,6 +97,16 @@ export const loggerOptions = ({ logLevel }: Config) => ({
   timestamp: () => `,"time":"${new Date().toISOString()}"`,
   base: null,
 });
+
+/** The configured issuer, or the address once there is one; asking the socket each time costs a request's tenth. */
+function issuerOf(app: FastifyInstance, config: Config): () => string {
+  const current = () => `http://${listeningAddress(app, config.host)}`;
+  let { issuer } = config;
+  app.addHook('onListen', async () => {
+    issuer ??= current();
+  });
+  return () => issuer ?? current();
+}
 
 /** Where the application listens, as a client would write it. */
 export function listeningAddress(app: FastifyInstance, host: string): string {
@@ -128,24 +138,31 @@ function checkOnArrival(
   isStopping: () => boolean,
 ): void {
   const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
-  app.addHook('onRequest', async (request, reply) => {
-    reply.headers(headers);
+  const refusalOf = (request: FastifyRequest): Error | undefined => {
     if (isStopping() && request.routeOptions.url !== '/livez') {
-      throw new TemporarilyUnavailable('stopping');
+      return new TemporarilyUnavailable('stopping');
     }
     // RFC 9112 §3.2.
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
-      throw httpError(400, 'NO_HOST');
+      return httpError(400, 'NO_HOST');
     }
     // Not redirected: clients would go on sending their credentials over plain HTTP first.
     if (isTlsRequired && isToldPlainHttp(request) && !isHealthCheck(request)) {
-      throw httpError(400, 'PLAIN_HTTP');
+      return httpError(400, 'PLAIN_HTTP');
     }
-    if (request.is404) return handleNotFound(request, reply);
+    return undefined;
+  };
+  // Hooks of every request call back: a promise each would cost more than what they do.
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.headers(headers);
+    const refusal = refusalOf(request);
+    if (refusal === undefined && request.is404) handleNotFound(request, reply);
+    else done(refusal);
   });
   // Whoever was in flight when the end began is answered, and must not keep the connection.
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, payload, done) => {
     if (isStopping()) reply.header('connection', 'close');
+    done(null, payload);
   });
 }
 
@@ -163,12 +180,20 @@ function acceptFormsOnly(app: FastifyInstance): void {
   app.addContentTypeParser(
     'application/x-www-form-urlencoded',
     { parseAs: 'buffer' },
-    async ({ headers }: FastifyRequest, body: Buffer) => {
-      if (!isUtf8Form(headers['content-type'])) throw httpError(415, 'CHARSET');
-      if (isCoded(headers)) throw httpError(415, 'CODING');
-      return parseForm(body);
+    ({ headers }: FastifyRequest, body: Buffer, done) => {
+      try {
+        done(null, readForm(headers, body));
+      } catch (error) {
+        done(error as Error);
+      }
     },
   );
+}
+
+function readForm(headers: FastifyRequest['headers'], body: Buffer): Form {
+  if (!isUtf8Form(headers['content-type'])) throw httpError(415, 'CHARSET');
+  if (isCoded(headers)) throw httpError(415, 'CODING');
+  return parseForm(body);
 }
 
 /** RFC 6749 Appendix B: UTF-8, whether the charset is stated or not; stated twice, each must be it. */

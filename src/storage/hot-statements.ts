@@ -8,23 +8,28 @@
 import type { Statement } from './statement.ts';
 
 /**
- * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f` of client `c`.
+ * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f`.
  * The decision was made on what was read; this is the guard that it still holds when it is written.
+ * (Asked for values, client and resource owner are found by key; a join could read them all.)
  */
 const familyIsAlive = `
       f.revoked_at is null
       and f.expires_at > i.now
-      and (c.sessions_valid_after is null or f.started_at > c.sessions_valid_after)
       and (s.sessions_valid_after is null or f.started_at > s.sessions_valid_after)
-      and c.disabled_at is null and c.deleted_at is null
-      and not exists (
-        select from resource_owner o
-        where o.id = f.resource_owner_id and o.disabled_at is not null
-      )`;
+      and (
+        select
+          c.disabled_at is null and c.deleted_at is null
+          and (c.sessions_valid_after is null or f.started_at > c.sessions_valid_after)
+        from client c where c.key = f.client_key
+      )
+      and (
+        select o.disabled_at is null from resource_owner o where o.id = f.resource_owner_id
+      ) is not false`;
 
 /**
  * Reads all that one request needs: its client with its secrets, a family with its client and resource
- * owner, and an access token. A standby answers nothing: what it knows may be revoked already.
+ * owner, its lineage if the request has one to compare, and an access token. A standby answers nothing:
+ * what it knows may be revoked already.
  *
  * Indexes: server_state_pkey, client_client_id_unique, client_secret_pkey, token_family_pkey,
  * client_pkey, resource_owner_pkey, access_token_pkey.
@@ -46,21 +51,27 @@ export const lookUpStatement: Statement = {
     ) as secret_digests,
     f.id as family_id, f.client_key as family_client_key, c.client_id as family_client_id,
     f.resource_owner_id, f.scope as family_scope, f.audience as family_audience,
-    f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
-    f.rotated_at, f.retry_until, f.started_at, f.idle_expires_at,
+    l.lineage_digest, l.generation, l.current_digest, l.previous_digest, l.successor_salt,
+    l.rotated_at, l.retry_until, f.started_at, f.idle_expires_at,
     f.expires_at as family_expires_at, f.revoked_at as family_revoked_at,
     greatest(c.sessions_valid_after, s.sessions_valid_after) as sessions_valid_after,
     (c.disabled_at is not null or c.deleted_at is not null or o.disabled_at is not null)
       as is_suspended,
     a.digest as access_token_digest, a.scope as access_token_scope, a.issued_at,
     a.expires_at as access_token_expires_at, a.revoked_at as access_token_revoked_at
-  from unnest($1::int[], $2::text[], $3::uuid[], $4::bytea[])
-    as r(ordinal, client_id, family_id, access_token_digest)
+  from unnest($1::int[], $2::text[], $3::uuid[], $4::bool[], $5::bytea[])
+    as r(ordinal, client_id, family_id, is_refresh_token, access_token_digest)
   cross join (select clock_timestamp() as now offset 0) i
   join server_state s on s.id = 1
   left join client caller
     on caller.client_id = r.client_id and caller.disabled_at is null and caller.deleted_at is null
   left join token_family f on f.id = r.family_id
+  left join lateral (
+    select
+      f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
+      f.rotated_at, f.retry_until
+    where r.is_refresh_token
+  ) l on true
   left join client c on c.key = f.client_key
   left join resource_owner o on o.id = f.resource_owner_id
   left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest
@@ -122,12 +133,12 @@ export const startFamilyStatement: Statement = {
   ), ended as (
     update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
     from owner cross join instant i
-    where f.id in (
+    where f.id = any (array(
       select older.id from token_family older
-      where older.resource_owner_id = owner.id and older.revoked_at is null
-        and older.expires_at > i.now and older.idle_expires_at > i.now
+      where older.resource_owner_id = $1 and older.revoked_at is null
+        and least(older.expires_at, older.idle_expires_at) > (select now from instant)
       order by older.started_at desc offset $16
-    )
+    ))
   )
   select expires_in_seconds from token`,
 };
@@ -197,8 +208,7 @@ export const rotateStatement: Statement = {
     join locked l on l.id = r.family_id
     cross join instant i
     join server_state s on s.id = 1
-    join client c on true
-    where f.id = r.family_id and c.key = f.client_key
+    where f.id = r.family_id
       and f.current_digest = r.presented_digest
       and f.idle_expires_at > i.now
       and ${familyIsAlive}
@@ -240,7 +250,6 @@ export const issueAdditionalStatement: Statement = {
   ), family as materialized (
     select f.id, f.expires_at
     from token_family f
-    join client c on c.key = f.client_key
     join server_state s on s.id = 1
     cross join instant i
     where f.id = $1 and f.current_digest = $2 and ${familyIsAlive}

@@ -9,10 +9,14 @@ import type {
 import type { AccessToken, LookUp, LookUpRequest } from '../oauth/ports.ts';
 import { parseScope } from '../oauth/scope.ts';
 import type { FamilyLineage, TokenFamily } from '../oauth/token-family.ts';
+import type { OrdinalRow } from './coalescer.ts';
+import { remembering } from './column-types.ts';
+
+/** Few scopes are granted, to many. */
+const scopeOf = remembering(parseScope);
 
 /** One row: what is null was not asked for or does not exist. */
-export interface LookUpRow {
-  ordinal: number;
+export interface LookUpRow extends OrdinalRow {
   now: Date;
   pulse_at: Date;
   outage_began_at: Date | null;
@@ -55,22 +59,76 @@ export interface LookUpRow {
   access_token_revoked_at: Date | null;
 }
 
-/** The bind parameters of a batch: an array per column. */
-export const lookUpValues = (requests: readonly LookUpRequest[]): unknown[] => [
-  requests.map((_, position) => position + 1),
-  requests.map(({ clientId }) => clientId ?? null),
-  requests.map(({ token }) => token?.familyId ?? null),
-  requests.map(({ token, accessTokenDigest }) => {
-    if (accessTokenDigest !== undefined) return accessTokenDigest;
-    return token?.kind === 'access_token' ? token.secretDigest : null;
-  }),
-];
+/** What the database said to one request of a batch. */
+export interface OrdinalLookUp extends OrdinalRow {
+  readonly lookUp: LookUp;
+}
 
-/** @param defaults lifetimes of clients that were registered without their own */
-export function lookUpFromRow(row: LookUpRow, defaults: TokenLifetimes): LookUp {
+/**
+ * The bind parameters of a batch: an array per column.
+ *
+ * Most requests of a batch come from the same few resource servers, so a client is read for the first
+ * request that names it. The row is shared and nothing else: each request proves itself against it.
+ */
+export function lookUpValues(requests: readonly LookUpRequest[]): unknown[] {
+  const readers = readersOf(requests);
+  return [
+    requests.map((_, position) => position + 1),
+    requests.map(({ clientId }, position) =>
+      clientId !== undefined && readers.get(clientId) === position + 1 ? clientId : null,
+    ),
+    requests.map(({ token }) => token?.familyId ?? null),
+    requests.map(({ token }) => token?.kind === 'refresh_token'),
+    requests.map(({ token, accessTokenDigest }) => {
+      if (accessTokenDigest !== undefined) return accessTokenDigest;
+      return token?.kind === 'access_token' ? token.secretDigest : null;
+    }),
+  ];
+}
+
+/** The ordinal of the request whose row holds a client, by client id. */
+function readersOf(requests: readonly LookUpRequest[]): Map<string, number> {
+  const readers = new Map<string, number>();
+  requests.forEach(({ clientId }, position) => {
+    if (clientId !== undefined && !readers.has(clientId)) readers.set(clientId, position + 1);
+  });
+  return readers;
+}
+
+/**
+ * Reads the answer to a batch. A request whose client was on a row that is missing or repeated gets no
+ * answer, like the one that row was for.
+ *
+ * @param defaults lifetimes of clients that were registered without their own
+ */
+export function lookUpsFromRows(
+  requests: readonly LookUpRequest[],
+  rows: readonly LookUpRow[],
+  defaults: TokenLifetimes,
+): OrdinalLookUp[] {
+  const readers = readersOf(requests);
+  const clients = new Map<number, { readonly client: Client | undefined } | undefined>();
+  const readerOf = (ordinal: number): number | undefined => {
+    const clientId = requests[ordinal - 1]?.clientId;
+    return clientId === undefined ? undefined : readers.get(clientId);
+  };
+  for (const row of rows) {
+    if (readerOf(row.ordinal) !== row.ordinal) continue;
+    const client = { client: clientFromRow(row, defaults) };
+    clients.set(row.ordinal, clients.has(row.ordinal) ? undefined : client);
+  }
+  return rows.flatMap((row) => {
+    const reader = readerOf(row.ordinal);
+    const caller = reader === undefined ? { client: undefined } : clients.get(reader);
+    if (caller === undefined) return [];
+    return [{ ordinal: row.ordinal, lookUp: lookUpFromRow(row, caller.client) }];
+  });
+}
+
+function lookUpFromRow(row: LookUpRow, client: Client | undefined): LookUp {
   return {
     now: row.now,
-    client: row.caller_key === null ? undefined : clientFromRow(row, row.caller_key, defaults),
+    client,
     family: row.family_id === null ? undefined : familyFromRow(row, row.family_id),
     accessToken: row.access_token_digest === null ? undefined : accessTokenFromRow(row),
     pulse: {
@@ -83,7 +141,9 @@ export function lookUpFromRow(row: LookUpRow, defaults: TokenLifetimes): LookUp 
   };
 }
 
-function clientFromRow(row: LookUpRow, key: number, defaults: TokenLifetimes): Client {
+function clientFromRow(row: LookUpRow, defaults: TokenLifetimes): Client | undefined {
+  const { caller_key: key } = row;
+  if (key === null) return undefined;
   const accessTokenLifetimeSeconds =
     row.access_token_lifetime_seconds ?? defaults.accessTokenLifetimeSeconds;
   return {
@@ -116,7 +176,7 @@ function familyFromRow(row: LookUpRow, familyId: string): TokenFamily {
     clientKey: row.family_client_key,
     clientId: row.family_client_id,
     subject: row.resource_owner_id ?? undefined,
-    scope: parseScope(row.family_scope),
+    scope: scopeOf(row.family_scope),
     audience: row.family_audience,
     lineage: lineageFromRow(row),
     startedAt: row.started_at,
@@ -148,7 +208,7 @@ function lineageFromRow(row: LookUpRow): FamilyLineage | undefined {
 }
 
 const accessTokenFromRow = (row: LookUpRow): AccessToken => ({
-  scope: parseScope(row.access_token_scope),
+  scope: scopeOf(row.access_token_scope),
   issuedAt: row.issued_at,
   expiresAt: row.access_token_expires_at,
   revokedAt: row.access_token_revoked_at ?? undefined,

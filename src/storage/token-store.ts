@@ -17,7 +17,12 @@ import {
   rotateStatement,
   startFamilyStatement,
 } from './hot-statements.ts';
-import { type LookUpRow, lookUpFromRow, lookUpValues } from './look-up-rows.ts';
+import {
+  type LookUpRow,
+  lookUpsFromRows,
+  lookUpValues,
+  type OrdinalLookUp,
+} from './look-up-rows.ts';
 
 /** Live families of one person; a login above it ends the oldest. */
 export const MAXIMUM_FAMILIES_PER_RESOURCE_OWNER = 100;
@@ -36,9 +41,12 @@ export interface TokenStoreOptions {
 
 export function createTokenStore(database: Database, options: TokenStoreOptions): TokenStore {
   const bounds = { ...options, isUndone: isStatementFailure };
-  const lookUp = createCoalescer<LookUpRequest, LookUpRow>({
+  const lookUp = createCoalescer<LookUpRequest, OrdinalLookUp>({
     ...bounds,
-    send: (requests) => database.run<LookUpRow>(lookUpStatement, lookUpValues(requests)),
+    async send(requests) {
+      const rows = await database.run<LookUpRow>(lookUpStatement, lookUpValues(requests));
+      return lookUpsFromRows(requests, rows, options.lifetimes);
+    },
   });
   const rotate = createCoalescer<Rotation, RotateRow>({
     ...bounds,
@@ -81,7 +89,7 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
   const eventRecordedAt = new Map<string, number>();
   return {
     async lookUp(request) {
-      return lookUpFromRow(await lookUp(request), options.lifetimes);
+      return (await lookUp(request)).lookUp;
     },
 
     async startFamily({ familyId, client, resourceOwner, scope, refreshToken, ...family }) {
