@@ -5,7 +5,8 @@ import t from 'tap';
 import { migrations } from '../../migrations/index.ts';
 import { CHECKOUT } from '../support/process.ts';
 
-const files = (pattern: string) => globSync(pattern, { cwd: CHECKOUT, exclude: ['**/node_modules'] });
+const files = (pattern: string) =>
+  globSync(pattern, { cwd: CHECKOUT, exclude: ['**/node_modules'] });
 const read = (file: string) => readFileSync(join(CHECKOUT, file), 'utf8');
 
 t.test('no file is longer than a person can keep in mind', async (t) => {

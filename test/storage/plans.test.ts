@@ -62,11 +62,14 @@ t.test('on empty tables', async (t) => {
   await findNoScans(t);
 });
 
-t.test('on tables that are known to be small, whose plans are kept when they have grown', async (t) => {
-  await seed(1, 60);
-  await server.inspect.query('analyze');
-  await findNoScans(t);
-});
+t.test(
+  'on tables that are known to be small, whose plans are kept when they have grown',
+  async (t) => {
+    await seed(1, 60);
+    await server.inspect.query('analyze');
+    await findNoScans(t);
+  },
+);
 
 t.test('on seeded tables, analyzed or not', async (t) => {
   await seed(61, 5000);
