@@ -4,7 +4,6 @@ import pg from 'pg';
 type Parse<Value> = (text: string) => Value;
 
 /** Type ids that never change (pg_type.dat). */
-const TIMESTAMPTZ = 1184;
 const TEXT_ARRAY = 1009;
 const BYTEA_ARRAY = 1001;
 
@@ -26,16 +25,7 @@ export function remembering<Value>(parse: Parse<Value>): Parse<Value> {
 
 const parserOf = (type: number): Parse<unknown> => pg.types.getTypeParser(type);
 
-/** Connections speak UTC, so that nearly all instants are `2026-11-20 12:34:56.789012+00`. */
-function parseInstant(text: string): unknown {
-  const isOrdinary = text.endsWith('+00') && text.charAt(10) === ' ';
-  return isOrdinary
-    ? new Date(`${text.slice(0, 10)}T${text.slice(11, -3)}Z`)
-    : parserOf(TIMESTAMPTZ)(text);
-}
-
 const parsers = new Map<number, Parse<unknown>>([
-  [TIMESTAMPTZ, parseInstant],
   [TEXT_ARRAY, remembering(parserOf(TEXT_ARRAY))],
   [BYTEA_ARRAY, remembering(parserOf(BYTEA_ARRAY))],
 ]);

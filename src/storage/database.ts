@@ -123,7 +123,6 @@ const connectionSettings = (options: DatabaseOptions): string =>
     `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
     `set idle_in_transaction_session_timeout = '${options.statementTimeoutSeconds * 2}s'`,
     "set default_transaction_isolation = 'read committed'",
-    "set timezone = 'UTC'",
     'set plan_cache_mode = force_generic_plan',
     'set enable_seqscan = off',
     // Bitmap scans never mark dead index entries, so a busy family's rotations would cost ever more.

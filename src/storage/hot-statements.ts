@@ -26,6 +26,9 @@ const familyIsAlive = `
         select o.disabled_at is null from resource_owner o where o.id = f.resource_owner_id
       ) is not false`;
 
+/** An instant as `new Date` takes it: as text it costs both sides several times as much. */
+const milliseconds = (instant: string): string => `date_part('epoch', ${instant}) * 1000`;
+
 /**
  * Reads all that one request needs: its client with its secrets, a family with its client and resource
  * owner, its lineage if the request has one to compare, and an access token. A standby answers nothing:
@@ -38,8 +41,10 @@ export const lookUpStatement: Statement = {
   name: 'heirloom-look-up',
   text: `
   select
-    r.ordinal, i.now,
-    s.pulse_at, s.outage_began_at, s.resumed_at,
+    r.ordinal, ${milliseconds('i.now')} as now,
+    ${milliseconds('s.pulse_at')} as pulse_at,
+    ${milliseconds('s.outage_began_at')} as outage_began_at,
+    ${milliseconds('s.resumed_at')} as resumed_at,
     caller.key as caller_key, caller.client_id as caller_client_id,
     caller.client_type, caller.grant_types, caller.scope as caller_scope,
     caller.introspection_right, caller.audience as caller_audience,
@@ -52,13 +57,20 @@ export const lookUpStatement: Statement = {
     f.id as family_id, f.client_key as family_client_key, c.client_id as family_client_id,
     f.resource_owner_id, f.scope as family_scope, f.audience as family_audience,
     l.lineage_digest, l.generation, l.current_digest, l.previous_digest, l.successor_salt,
-    l.rotated_at, l.retry_until, f.started_at, f.idle_expires_at,
-    f.expires_at as family_expires_at, f.revoked_at as family_revoked_at,
-    greatest(c.sessions_valid_after, s.sessions_valid_after) as sessions_valid_after,
+    ${milliseconds('l.rotated_at')} as rotated_at,
+    ${milliseconds('l.retry_until')} as retry_until,
+    ${milliseconds('f.started_at')} as started_at,
+    ${milliseconds('f.idle_expires_at')} as idle_expires_at,
+    ${milliseconds('f.expires_at')} as family_expires_at,
+    ${milliseconds('f.revoked_at')} as family_revoked_at,
+    ${milliseconds('greatest(c.sessions_valid_after, s.sessions_valid_after)')}
+      as sessions_valid_after,
     (c.disabled_at is not null or c.deleted_at is not null or o.disabled_at is not null)
       as is_suspended,
-    a.digest as access_token_digest, a.scope as access_token_scope, a.issued_at,
-    a.expires_at as access_token_expires_at, a.revoked_at as access_token_revoked_at
+    a.digest as access_token_digest, a.scope as access_token_scope,
+    ${milliseconds('a.issued_at')} as issued_at,
+    ${milliseconds('a.expires_at')} as access_token_expires_at,
+    ${milliseconds('a.revoked_at')} as access_token_revoked_at
   from unnest($1::int[], $2::text[], $3::uuid[], $4::bool[], $5::bytea[])
     as r(ordinal, client_id, family_id, is_refresh_token, access_token_digest)
   cross join (select clock_timestamp() as now offset 0) i

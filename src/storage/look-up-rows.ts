@@ -15,12 +15,12 @@ import { remembering } from './column-types.ts';
 /** Few scopes are granted, to many. */
 const scopeOf = remembering(parseScope);
 
-/** One row: what is null was not asked for or does not exist. */
+/** One row: what is null was not asked for or does not exist. Instants are milliseconds since 1970. */
 export interface LookUpRow extends OrdinalRow {
-  now: Date;
-  pulse_at: Date;
-  outage_began_at: Date | null;
-  resumed_at: Date | null;
+  now: number;
+  pulse_at: number;
+  outage_began_at: number | null;
+  resumed_at: number | null;
   caller_key: number | null;
   caller_client_id: string;
   client_type: ClientType;
@@ -44,19 +44,19 @@ export interface LookUpRow extends OrdinalRow {
   current_digest: Buffer | null;
   previous_digest: Buffer | null;
   successor_salt: Buffer | null;
-  rotated_at: Date | null;
-  retry_until: Date | null;
-  started_at: Date;
-  idle_expires_at: Date;
-  family_expires_at: Date;
-  family_revoked_at: Date | null;
-  sessions_valid_after: Date | null;
+  rotated_at: number | null;
+  retry_until: number | null;
+  started_at: number;
+  idle_expires_at: number;
+  family_expires_at: number;
+  family_revoked_at: number | null;
+  sessions_valid_after: number | null;
   is_suspended: boolean;
   access_token_digest: Buffer | null;
   access_token_scope: string;
-  issued_at: Date;
-  access_token_expires_at: Date;
-  access_token_revoked_at: Date | null;
+  issued_at: number;
+  access_token_expires_at: number;
+  access_token_revoked_at: number | null;
 }
 
 /** What the database said to one request of a batch. */
@@ -127,15 +127,15 @@ export function lookUpsFromRows(
 
 function lookUpFromRow(row: LookUpRow, client: Client | undefined): LookUp {
   return {
-    now: row.now,
+    now: new Date(row.now),
     client,
     family: row.family_id === null ? undefined : familyFromRow(row, row.family_id),
     accessToken: row.access_token_digest === null ? undefined : accessTokenFromRow(row),
     pulse: {
-      pulseAt: row.pulse_at,
+      pulseAt: new Date(row.pulse_at),
       lastOutage:
         row.outage_began_at && row.resumed_at
-          ? { beganAt: row.outage_began_at, resumedAt: row.resumed_at }
+          ? { beganAt: new Date(row.outage_began_at), resumedAt: new Date(row.resumed_at) }
           : undefined,
     },
   };
@@ -179,11 +179,11 @@ function familyFromRow(row: LookUpRow, familyId: string): TokenFamily {
     scope: scopeOf(row.family_scope),
     audience: row.family_audience,
     lineage: lineageFromRow(row),
-    startedAt: row.started_at,
-    idleExpiresAt: row.idle_expires_at,
-    expiresAt: row.family_expires_at,
-    revokedAt: row.family_revoked_at ?? undefined,
-    sessionsValidAfter: row.sessions_valid_after ?? undefined,
+    startedAt: new Date(row.started_at),
+    idleExpiresAt: new Date(row.idle_expires_at),
+    expiresAt: new Date(row.family_expires_at),
+    revokedAt: instantOf(row.family_revoked_at),
+    sessionsValidAfter: instantOf(row.sessions_valid_after),
     isSuspended: row.is_suspended,
   };
 }
@@ -200,8 +200,8 @@ function lineageFromRow(row: LookUpRow): FamilyLineage | undefined {
       ? {
           previousDigest: previous_digest,
           successorSalt: successor_salt,
-          rotatedAt: rotated_at,
-          retryUntil: retry_until,
+          rotatedAt: new Date(rotated_at),
+          retryUntil: new Date(retry_until),
         }
       : undefined,
   };
@@ -209,7 +209,10 @@ function lineageFromRow(row: LookUpRow): FamilyLineage | undefined {
 
 const accessTokenFromRow = (row: LookUpRow): AccessToken => ({
   scope: scopeOf(row.access_token_scope),
-  issuedAt: row.issued_at,
-  expiresAt: row.access_token_expires_at,
-  revokedAt: row.access_token_revoked_at ?? undefined,
+  issuedAt: new Date(row.issued_at),
+  expiresAt: new Date(row.access_token_expires_at),
+  revokedAt: instantOf(row.access_token_revoked_at),
 });
+
+const instantOf = (milliseconds: number | null): Date | undefined =>
+  milliseconds === null ? undefined : new Date(milliseconds);

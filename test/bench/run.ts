@@ -64,6 +64,9 @@ async function run(options: Options): Promise<void> {
 const isPresent = ({ servers }: Arena, contestant: Contestant): boolean =>
   contestant === 'argon2-alone' || servers.has(contestant);
 
+/** Until then throughput still rises from one second to the next. */
+const WARM_UP_SECONDS = 8;
+
 /** Programs that were just started are compiled while they run; nobody's first seconds count. */
 async function warmUp(arena: Arena, options: Options): Promise<void> {
   for (const name of ['introspect-active', 'refresh', 'introspect-lone'] as const) {
@@ -74,7 +77,7 @@ async function warmUp(arena: Arena, options: Options): Promise<void> {
       await measure(arena, row, contestant, {
         round: options.rounds + 1,
         warmUpSeconds: 0,
-        seconds: options.seconds,
+        seconds: options.isQuick ? options.seconds : WARM_UP_SECONDS,
       });
     }
   }

@@ -1,0 +1,104 @@
+import fc from 'fast-check';
+import t from 'tap';
+import type { LookUpRequest } from '../../src/oauth/ports.ts';
+import { remembering } from '../../src/storage/column-types.ts';
+import { type LookUpRow, lookUpsFromRows, lookUpValues } from '../../src/storage/look-up-rows.ts';
+
+const defaults = {
+  accessTokenLifetimeSeconds: 900,
+  refreshTokenIdleLifetimeSeconds: 604_800,
+  refreshTokenLifetimeSeconds: 2_592_000,
+  retryWindowSeconds: 60,
+};
+
+const askedBy = (clientId: string | undefined): LookUpRequest => ({ clientId, token: undefined });
+
+/** Answers a batch as the database does: a client for whoever named one, and nothing else. */
+function answer(requests: readonly LookUpRequest[]): LookUpRow[] {
+  const [ordinals, clientIds] = lookUpValues(requests) as [number[], (string | null)[]];
+  return ordinals.map((ordinal, position) => {
+    const clientId = clientIds[position] ?? null;
+    return {
+      ordinal,
+      now: 0,
+      pulse_at: 0,
+      outage_began_at: null,
+      resumed_at: null,
+      caller_key: clientId === null ? null : 1,
+      caller_client_id: clientId,
+      client_type: 'public',
+      grant_types: [],
+      caller_scope: [],
+      caller_audience: [],
+      introspection_right: 'none',
+      access_token_lifetime_seconds: null,
+      refresh_token_idle_lifetime_seconds: null,
+      refresh_token_lifetime_seconds: null,
+      retry_window_seconds: null,
+      secret_digests: null,
+      family_id: null,
+      access_token_digest: null,
+    } as unknown as LookUpRow;
+  });
+}
+
+const callers = (requests: readonly LookUpRequest[], rows: readonly LookUpRow[]) =>
+  lookUpsFromRows(requests, rows, defaults).map(
+    ({ ordinal, lookUp }) => [ordinal, lookUp.client?.clientId] as const,
+  );
+
+t.test('a client is read once in a batch, and known to all its requests', async (t) => {
+  const requests = ['a', 'b', 'a', undefined, 'a'].map(askedBy);
+  const rows = answer(requests);
+  t.strictSame(
+    rows.map((row) => row.caller_client_id),
+    ['a', 'b', null, null, null],
+  );
+  t.strictSame(callers(requests, rows), [
+    [1, 'a'],
+    [2, 'b'],
+    [3, 'a'],
+    [4, undefined],
+    [5, 'a'],
+  ]);
+});
+
+t.test('whoever depends on a row that is missing or repeated gets no answer', async (t) => {
+  const requests = ['a', 'b', 'a'].map(askedBy);
+  const [first, second, third] = answer(requests) as [LookUpRow, LookUpRow, LookUpRow];
+  t.strictSame(callers(requests, [second, third]), [[2, 'b']]);
+  t.strictSame(callers(requests, [first, first, first, second, third]), [[2, 'b']]);
+});
+
+t.test('nobody is ever given the client of another', async () => {
+  const clientIds = fc.option(fc.constantFrom('a', 'b', 'c'), { nil: undefined });
+  fc.assert(
+    fc.property(
+      fc.array(clientIds, { minLength: 1, maxLength: 20 }),
+      fc.array(fc.nat(30), { maxLength: 40 }),
+      (named, picks) => {
+        const requests = named.map(askedBy);
+        const rows = answer(requests);
+        // Rows get lost, come twice, in another order, or for ordinals that nobody has.
+        const mangled = picks.flatMap((pick) => rows[pick] ?? { ...rows[0], ordinal: 100 + pick });
+        return callers(requests, mangled as LookUpRow[]).every(
+          ([ordinal, clientId]) => clientId === named[ordinal - 1],
+        );
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+t.test('what is remembered is bounded, and parsed again when it was forgotten', async (t) => {
+  let parsed = 0;
+  const parse = remembering((text) => {
+    parsed += 1;
+    return [text];
+  });
+  t.equal(parse('a'), parse('a'));
+  t.equal(parsed, 1);
+  for (let text = 0; text < 1000; text += 1) parse(String(text));
+  t.strictSame(parse('a'), ['a']);
+  t.equal(parsed, 1002);
+});
