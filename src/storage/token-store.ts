@@ -3,15 +3,17 @@ import type { TokenLifetimes } from '../oauth/client.ts';
 import type { IssueOutcome, LookUpRequest, Rotation, TokenStore } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { OUTAGE_AFTER_SECONDS } from '../oauth/token-family.ts';
+import {
+  noteSecretUseStatement,
+  pulseStatement,
+  recordSecurityEventStatement,
+} from './background-statements.ts';
 import { createCoalescer, type OrdinalRow } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
 import {
   issueAdditionalStatement,
   lockFamilyStatement,
   lookUpStatement,
-  noteSecretUseStatement,
-  pulseStatement,
-  recordSecurityEventStatement,
   revokeAccessTokenStatement,
   revokeFamilyStatement,
   rotateStatement,
