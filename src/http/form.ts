@@ -4,7 +4,7 @@
  * Ordinary parsers repair what they do not understand: bad escapes become text, bad UTF-8 becomes
  * U+FFFD, repeated names become arrays. Here a name has one value or the request is refused.
  */
-import { isAscii, isUtf8 } from 'node:buffer';
+import { isUtf8 } from 'node:buffer';
 import { hasControlCharacters } from '../oauth/characters.ts';
 import { invalidRequest } from '../oauth/errors.ts';
 
@@ -23,18 +23,19 @@ export const emptyForm: Form = { values: new Map(), repeated: new Set() };
  */
 export function parseForm(body: Buffer): Form {
   const text = decodeText(body);
+  // Asked once: most bodies hold nothing to decode, and looking into every part would cost more.
+  const decode = /[%+]/.test(text) ? decodeFormComponent : unchanged;
   const values = new Map<string, string>();
   let repeated: Set<string> | undefined;
-  let start = 0;
-  while (start < text.length) {
-    const ampersand = text.indexOf('&', start);
-    const end = ampersand === -1 ? text.length : ampersand;
-    const pair = text.slice(start, end);
-    start = end + 1;
-    if (pair === '') continue;
-    const equals = pair.indexOf('=');
-    const name = decodeFormComponent(equals === -1 ? pair : pair.slice(0, equals));
-    const value = equals === -1 ? '' : decodeFormComponent(pair.slice(equals + 1));
+  let equals = -1;
+  for (let start = 0, end = 0; start < text.length; start = end + 1) {
+    end = indexOrEnd(text, '&', start);
+    if (end === start) continue;
+    // Looked for anew only when it was passed: a body without any must not be searched once per pair.
+    if (equals < start) equals = indexOrEnd(text, '=', start);
+    const nameEnd = Math.min(equals, end);
+    const name = decode(text.slice(start, nameEnd));
+    const value = decode(text.slice(nameEnd + 1, end));
     if (name === undefined || value === undefined) throw invalidRequest('malformed percent escape');
     if (!values.has(name)) values.set(name, value);
     else repeated = (repeated ?? new Set()).add(name);
@@ -44,11 +45,18 @@ export function parseForm(body: Buffer): Form {
 
 const noNames: ReadonlySet<string> = new Set();
 
+const unchanged = (text: string): string => text;
+
+function indexOrEnd(text: string, character: string, from: number): number {
+  const index = text.indexOf(character, from);
+  return index === -1 ? text.length : index;
+}
+
 function decodeText(body: Buffer): string {
-  // Nearly every body is ASCII, for which both the check and the decoding cost less.
-  if (isAscii(body)) return body.toString('latin1');
-  if (!isUtf8(body)) throw invalidRequest('body is not UTF-8');
-  return body.toString('utf8');
+  const text = body.toString('utf8');
+  // Sent as it is, or written by the decoder for octets that are not UTF-8.
+  if (text.includes('\ufffd') && !isUtf8(body)) throw invalidRequest('body is not UTF-8');
+  return text;
 }
 
 /** Decodes one name or value; undefined for a malformed escape or escaped octets that are not UTF-8. */
