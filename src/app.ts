@@ -1,9 +1,11 @@
 /** Builds the HTTP application: the same one in production and in tests. */
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo, Socket } from 'node:net';
+import cookie from '@fastify/cookie';
 import rateLimit from '@fastify/rate-limit';
 import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Config } from './config.ts';
+import { createCors } from './http/cors.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
 import {
   answerMalformedHttp,
@@ -19,10 +21,13 @@ import { addRevocationEndpoint } from './http/revocation-endpoint.ts';
 import { addTokenEndpoint } from './http/token-endpoint.ts';
 import type { AuthorizationServer } from './oauth/authorization-server.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
+import type { OriginStore } from './oauth/ports.ts';
 
 export interface AppDependencies {
   readonly config: Config;
   readonly authorizationServer: AuthorizationServer;
+  /** Asked about requests that name no client, such as preflights. */
+  readonly origins: OriginStore;
   /** @throws TemporarilyUnavailable while the database does not answer */
   readonly checkReadiness: () => Promise<void>;
   /** Where log lines go; standard output unless a test wants to read them. */
@@ -30,7 +35,7 @@ export interface AppDependencies {
 }
 
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { config, authorizationServer, checkReadiness, logStream } = dependencies;
+  const { config, authorizationServer, origins, checkReadiness, logStream } = dependencies;
   const headers = commonHeaders(config);
   const app = fastify({
     logger: { ...loggerOptions(config), ...(logStream && { stream: logStream }) },
@@ -82,8 +87,14 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     });
   }
   const issuer = issuerOf(app, config);
-  addTokenEndpoint(app, authorizationServer);
-  addRevocationEndpoint(app, authorizationServer);
+  // In a scope of their own: cookies are for apps in browsers, and cost nobody else a hook.
+  await app.register(async (apps) => {
+    // Parses nothing by itself; the cookies of one client are read where its name is known.
+    await apps.register(cookie, { hook: false });
+    const browser = { cors: createCors(origins), cookiePath: config.cookiePath };
+    addTokenEndpoint(apps, authorizationServer, browser);
+    addRevocationEndpoint(apps, authorizationServer, browser);
+  });
   addIntrospectionEndpoint(app, authorizationServer, issuer);
   addMetadataEndpoint(app, authorizationServer, { configured: config.issuer, current: issuer });
   addHealthEndpoints(app, checkReadiness, () => isStopping);

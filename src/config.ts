@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Argon2Parameters } from './crypto/password-hasher.ts';
+import type { CookiePath } from './http/refresh-cookie.ts';
 import type { TokenLifetimes } from './oauth/client.ts';
 import { StartUpError } from './start-up-error.ts';
 
@@ -16,6 +17,8 @@ export interface Config {
   readonly port: number;
   /** RFC 8414 issuer, code point for code point; undefined means `http://HOST:PORT` once the port is known. */
   readonly issuer: string | undefined;
+  /** Path of the cookie that carries a refresh token; below it browsers send it. */
+  readonly cookiePath: CookiePath;
   /** Undefined means the embedded PostgreSQL. */
   readonly databaseUrl: string | undefined;
   /** For migrations only, so that the running role can do without DDL. */
@@ -77,6 +80,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     host,
     port: parseInteger('PORT', read('PORT'), 3000, 0, 65535),
     issuer: parseIssuer(read('ISSUER')),
+    cookiePath: parseCookiePath(read('COOKIE_PATH'), read('ISSUER')),
     databaseUrl,
     migrationDatabaseUrl: parseDatabaseUrl(
       'MIGRATION_DATABASE_URL',
@@ -115,6 +119,12 @@ export function isLoopback(host: string): boolean {
   const name = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
   return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
 }
+
+/** Browsers keep `Secure` cookies of https origins, and of this machine itself. */
+export const isCookieDeliverySafe = ({ host, issuer }: Config): boolean =>
+  issuer === undefined
+    ? isLoopback(host)
+    : new URL(issuer).protocol === 'https:' || isLoopback(new URL(issuer).hostname);
 
 /** `0.0.0.0`, `::` and whatever else is all zeros, mapped to IPv6 or not. */
 const isWildcard = (host: string): boolean =>
@@ -226,6 +236,20 @@ function parseIssuer(text: string | undefined): string | undefined {
   if (isFit) return text;
   throw new StartUpError(
     `ISSUER must be an http or https URL without query, fragment or user, not ${JSON.stringify(text)}.`,
+  );
+}
+
+/**
+ * RFC 6265 §5.1.4: a browser sends the cookie to the path and what is below it, as it sees paths, before a
+ * proxy has stripped the issuer's.
+ */
+function parseCookiePath(text = '/', issuer: string | undefined): CookiePath {
+  const isPath = (path: string): path is CookiePath => /^\/[\w.~!$&'()*+,=:@/-]*$/.test(path);
+  const path = text.length > 1 ? text.replace(/\/$/, '') : text;
+  const endpoint = `${new URL(issuer ?? 'http://localhost').pathname.replace(/\/$/, '')}/token`;
+  if (isPath(path) && (path === '/' || endpoint.startsWith(`${path}/`))) return path;
+  throw new StartUpError(
+    `COOKIE_PATH must be a path that ISSUER's endpoints are below, such as /auth, not ${JSON.stringify(text)}.`,
   );
 }
 

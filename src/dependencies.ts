@@ -1,6 +1,6 @@
 /** The composition root: from the configuration to everything that a command or the server works with. */
 import { availableParallelism } from 'node:os';
-import type { Config } from './config.ts';
+import { type Config, isCookieDeliverySafe } from './config.ts';
 import { createHashGate } from './crypto/hash-gate.ts';
 import { createPasswordHasher } from './crypto/password-hasher.ts';
 import {
@@ -9,11 +9,12 @@ import {
 } from './oauth/authorization-server.ts';
 import { passwordGrant } from './oauth/grants/password-grant.ts';
 import { refreshTokenGrant } from './oauth/grants/refresh-token-grant.ts';
-import type { TokenStore } from './oauth/ports.ts';
+import type { OriginStore, TokenStore } from './oauth/ports.ts';
 import { type ClientRegistry, createClientRegistry } from './storage/client-registry.ts';
 import { type Database, openDatabase } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
 import { migrate } from './storage/migrate.ts';
+import { createOriginStore } from './storage/origin-store.ts';
 import {
   createResourceOwnerRegistry,
   createResourceOwnerStore,
@@ -27,6 +28,7 @@ export interface Dependencies {
   readonly database: Database;
   readonly tokens: TokenStore;
   readonly authorizationServer: AuthorizationServer;
+  readonly origins: OriginStore;
   readonly clients: ClientRegistry;
   readonly resourceOwners: ResourceOwnerRegistry;
   readonly sessions: SessionRegistry;
@@ -86,12 +88,14 @@ function compose(
       : []),
     refreshTokenGrant(tokens),
   ];
+  const cookies = { isCookieDeliverySafe: isCookieDeliverySafe(config) };
   return {
     config,
     database,
     tokens,
-    authorizationServer: createAuthorizationServer(tokens, grants),
-    clients: createClientRegistry(database),
+    authorizationServer: createAuthorizationServer(tokens, grants, cookies),
+    origins: createOriginStore(database),
+    clients: createClientRegistry(database, cookies),
     resourceOwners: createResourceOwnerRegistry(database, passwords),
     sessions: createSessionRegistry(database),
     async close() {

@@ -7,12 +7,13 @@ import fastify, { type FastifyBaseLogger } from 'fastify';
 import pino from 'pino';
 import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
-import { type Config, loadConfig } from './config.ts';
+import { type Config, isCookieDeliverySafe, loadConfig } from './config.ts';
 import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
 import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
+import type { RegisteredClient } from './storage/client-registry.ts';
 import { version } from './version.ts';
 import { STOP_MESSAGE, startWorkers } from './workers.ts';
 
@@ -79,13 +80,38 @@ async function withDependencies(
 async function prepareDatabase(config: Config, dependencies: Dependencies): Promise<void> {
   if (config.databaseUrl === undefined) await ensureDemo(dependencies);
   else await refuseDemo(dependencies);
+  await refuseUnsafeCookieClients(dependencies);
+}
+
+/**
+ * A browser neither keeps nor sends a `Secure` cookie where there is no TLS, and a cookie without it would be
+ * read on the way: such a start could only pretend.
+ *
+ * @throws StartUpError
+ */
+async function refuseUnsafeCookieClients({ config, clients }: Dependencies): Promise<void> {
+  if (isCookieDeliverySafe(config)) return;
+  const isAffected = ({ delivery, disabledAt }: RegisteredClient) =>
+    delivery === 'cookie' && disabledAt === null;
+  const affected = (await clients.list()).find(isAffected);
+  if (affected === undefined) return;
+  throw new StartUpError(
+    `The client ${JSON.stringify(affected.clientId)} gets its refresh token by cookie, which needs an ISSUER ` +
+      'with https or on loopback. Set one, or change the client with --delivery body.',
+  );
 }
 
 /** Answers requests in this process; says where. */
 async function answer(config: Config, dependencies: Dependencies): Promise<string> {
-  const { authorizationServer, database } = dependencies;
+  const { authorizationServer, origins, database } = dependencies;
   const checkReadiness = () => database.checkConnection();
-  const app = await buildApp({ config, authorizationServer, checkReadiness, logStream: log });
+  const app = await buildApp({
+    config,
+    authorizationServer,
+    origins,
+    checkReadiness,
+    logStream: log,
+  });
   await app.listen({
     host: config.host,
     port: config.port,

@@ -16,7 +16,8 @@ const authorizationServer: AuthorizationServer = {
 
 export async function openApiDocument(): Promise<unknown> {
   const config = { ...loadConfig({}), logLevel: 'silent' } as const;
-  const app = await buildApp({ config, authorizationServer, checkReadiness: nobody });
+  const origins = { find: nobody };
+  const app = await buildApp({ config, authorizationServer, origins, checkReadiness: nobody });
   await app.ready();
   const document = app.swagger();
   await app.close();

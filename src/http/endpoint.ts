@@ -1,5 +1,6 @@
 /** What the three endpoints for clients share: POST only, a form, and answers that nobody caches. */
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify';
+import type { Cors } from './cors.ts';
 import { emptyForm, type Form } from './form.ts';
 
 const FORM = 'application/x-www-form-urlencoded';
@@ -9,6 +10,8 @@ export interface ClientEndpoint {
   readonly schema: FastifySchema;
   /** Requests per second and address; more are answered with 429. */
   readonly requestsPerSecond: number;
+  /** Undefined where no browser has anything to ask. */
+  readonly cors?: Cors;
   readonly handle: (form: Form, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 }
 
@@ -21,10 +24,11 @@ export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint
       ...endpoint.schema,
     },
     config: { rateLimit: { max: endpoint.requestsPerSecond, timeWindow: 1000 } },
+    ...(endpoint.cors && { onSend: endpoint.cors.onSend }),
     handler: async (request, reply) =>
       endpoint.handle((request.body as Form | undefined) ?? emptyForm, request, reply),
   });
-  refuseOtherMethods(app, endpoint.url, 'POST');
+  refuseOtherMethods(app, endpoint.url, 'POST', endpoint.cors);
 }
 
 /** Answers OPTIONS, and 405 with `Allow` to every other method but the one given (RFC 9110 §15.5.6). */
@@ -32,6 +36,7 @@ export function refuseOtherMethods(
   app: FastifyInstance,
   url: string,
   allowed: 'GET' | 'POST',
+  cors?: Cors,
 ): void {
   const allow = allowed === 'GET' ? ['GET', 'HEAD', 'OPTIONS'] : ['POST', 'OPTIONS'];
   const answer = (method: string[], status: number, body?: { error: string }) =>
@@ -42,6 +47,7 @@ export function refuseOtherMethods(
       // The body of a request that is not processed is not read, whatever its type.
       onRequest: async (_request, reply) =>
         reply.code(status).header('allow', allow.join(', ')).send(body),
+      ...(cors && { onSend: cors.onSend }),
       handler: () => {},
     });
   answer(['OPTIONS'], 204);

@@ -2,7 +2,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { OAuthError, TemporarilyUnavailable } from '../oauth/errors.ts';
+import { OAuthError, type OAuthErrorCode, TemporarilyUnavailable } from '../oauth/errors.ts';
 import { addressOf } from './address.ts';
 
 /** RFC 7617 §2. A 401 without a challenge would violate RFC 9110 §15.5.2. */
@@ -12,6 +12,7 @@ export const BASIC_CHALLENGE = 'Basic realm="heirloom"';
  * | Thrown                    | Status        | `error`                   | Header             |
  * |---------------------------|---------------|---------------------------|--------------------|
  * | `invalid_client`          | 401           | its code                  | `WWW-Authenticate` |
+ * | `access_denied`           | 403           | its code                  |                    |
  * | any other `OAuthError`    | 400           | its code                  |                    |
  * | `TemporarilyUnavailable`  | 503           | `temporarily_unavailable` | `Retry-After`      |
  * | too many requests         | 429           | `temporarily_unavailable` | `Retry-After`      |
@@ -112,9 +113,12 @@ function sendRefusal(
   };
   request.log[levelOf(error)](line);
   if (code === 'invalid_client') reply.header('www-authenticate', BASIC_CHALLENGE);
-  return reply
-    .code(code === 'invalid_client' ? 401 : 400)
-    .send({ error: code, error_description: description });
+  return reply.code(statusOf(code)).send({ error: code, error_description: description });
+}
+
+function statusOf(code: OAuthErrorCode): number {
+  if (code === 'invalid_client') return 401;
+  return code === 'access_denied' ? 403 : 400;
 }
 
 function levelOf({ context }: OAuthError): 'info' | 'warn' | 'error' {

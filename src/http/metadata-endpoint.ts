@@ -1,5 +1,5 @@
 /** `GET /.well-known/oauth-authorization-server`, RFC 8414. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import { refuseOtherMethods } from './endpoint.ts';
 import { metadataResponse } from './schemas.ts';
@@ -13,7 +13,11 @@ export function addMetadataEndpoint(
   server: AuthorizationServer,
   issuer: { readonly configured: string | undefined; readonly current: () => string },
 ): void {
-  const handler = async () => metadataBody(server, issuer.current());
+  const handler = async (_request: FastifyRequest, reply: FastifyReply) => {
+    // The same public document for everybody, so every page may read it.
+    reply.header('access-control-allow-origin', '*');
+    return metadataBody(server, issuer.current());
+  };
   app.get(
     WELL_KNOWN,
     {

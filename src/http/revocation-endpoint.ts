@@ -2,43 +2,62 @@
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
+import type { Client } from '../oauth/client.ts';
 import { addressOf } from './address.ts';
 import { createClientLimit } from './client-limit.ts';
+import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
-import { clientEndpointErrors, tokenInquiry } from './schemas.ts';
+import { clearRefreshCookie, readBrowserRequest } from './refresh-cookie.ts';
+import { appEndpointErrors, appHeaders, cookieHeader, revocationRequest } from './schemas.ts';
 import { readTokenInquiry } from './token-inquiry.ts';
 
 /** RFC 7009 §5: what guesses tokens by revoking them is slowed down. */
 const limit = { requests: 1000, windowSeconds: 60 };
 
-export function addRevocationEndpoint(app: FastifyInstance, server: AuthorizationServer): void {
+export function addRevocationEndpoint(
+  app: FastifyInstance,
+  server: AuthorizationServer,
+  { cors, cookiePath }: BrowserOptions,
+): void {
   const checkLimit = createClientLimit(app, limit);
   addClientEndpoint(app, {
     url: '/revoke',
     requestsPerSecond: 600,
+    cors,
     schema: {
       operationId: 'revoke',
       summary: 'Log out',
       description:
         'A refresh token, current or spent, ends its whole session at once. An access token ends ' +
-        'only itself. A token that is unknown or dead already is answered with 200 too.',
+        'only itself. A token that is unknown or dead already is answered with 200 too.\n\n' +
+        'A client in cookie mode logs out without `token`: the cookie says which, and is cleared.',
       tags: ['OAuth'],
-      body: tokenInquiry,
+      headers: appHeaders,
+      body: revocationRequest,
       response: {
-        200: Type.Null({ description: 'The token is not good any more.' }),
-        ...clientEndpointErrors,
+        200: Type.Null({ description: 'The token is not good any more.', headers: cookieHeader }),
+        ...appEndpointErrors,
       },
     },
     async handle(form, request, reply) {
       const inquiry = readTokenInquiry(form, request);
       await checkLimit(request, reply, inquiry.credentials?.clientId);
-      const revocation = await server.revoke(inquiry);
+      const browser = readBrowserRequest(request, inquiry.credentials?.clientId, cookiePath);
+      const noteClient = (client: Client) => cors.noteClient(request, client);
+      const { isCookieSpent, ...revocation } = await server.revoke({
+        ...inquiry,
+        browser,
+        noteClient,
+      });
       request.log.info({
         event: 'revoke',
         outcome: 'success',
         address: addressOf(request),
         ...revocation,
       });
+      if (isCookieSpent) {
+        clearRefreshCookie(reply, { clientId: revocation.clientId, path: cookiePath });
+      }
       // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
       return reply.code(200).send();
     },

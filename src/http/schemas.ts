@@ -57,16 +57,52 @@ export const tokenRequest = Type.Object(
   formOnly,
 );
 
+const inquiryParameters = {
+  token_type_hint: Type.Optional(
+    Type.String({ ...empty, description: 'Accepted and not needed: the text tells the kind.' }),
+  ),
+  ...clientParameters,
+};
+
 export const tokenInquiry = Type.Object(
   {
     token: Type.String({ ...empty, description: 'An access token or a refresh token.' }),
-    token_type_hint: Type.Optional(
-      Type.String({ ...empty, description: 'Accepted and not needed: the text tells the kind.' }),
-    ),
-    ...clientParameters,
+    ...inquiryParameters,
   },
   formOnly,
 );
+
+export const revocationRequest = Type.Object(
+  {
+    token: Type.Optional(
+      Type.String({
+        ...empty,
+        description: 'An access token or a refresh token; may be left out in cookie mode only.',
+      }),
+    ),
+    ...inquiryParameters,
+  },
+  formOnly,
+);
+
+/** What apps in cookie mode send, or are refused with 403. */
+export const appHeaders = Type.Object({
+  'x-heirloom-csrf': Type.Optional(
+    Type.String({
+      ...empty,
+      description:
+        '`1` for clients in cookie mode, which also send an `Origin` of theirs; others need none.',
+    }),
+  ),
+});
+
+/** A header of answers, as OpenAPI describes it. */
+export const cookieHeader = {
+  'Set-Cookie': Type.String({
+    description:
+      'For clients in cookie mode: sets or clears the cookie that carries the refresh token.',
+  }),
+};
 
 export const tokenResponse = Type.Object(
   {
@@ -134,6 +170,15 @@ export const clientEndpointErrors = {
   503: error(
     'temporarily_unavailable',
     'Try again with the same token after `Retry-After` seconds; nothing is decided.',
+  ),
+};
+
+/** For endpoints that apps in browsers use. */
+export const appEndpointErrors = {
+  ...clientEndpointErrors,
+  403: error(
+    'access_denied',
+    'The client is in cookie mode and the request does not come from its own app. Nothing is changed.',
   ),
 };
 

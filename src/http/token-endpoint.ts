@@ -1,15 +1,24 @@
 /** `POST /token`, RFC 6749 §3.2: from form to grant and back. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
-import { invalidRequest } from '../oauth/errors.ts';
+import type { Client } from '../oauth/client.ts';
+import { invalidRequest, OAuthError } from '../oauth/errors.ts';
 import type { IssuedTokens } from '../oauth/grants/grant.ts';
 import type { RequestOrigin } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { addressOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
+import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { readParameters } from './form.ts';
-import { clientEndpointErrors, tokenRequest, tokenResponse } from './schemas.ts';
+import { clearRefreshCookie, readBrowserRequest, setRefreshCookie } from './refresh-cookie.ts';
+import {
+  appEndpointErrors,
+  appHeaders,
+  cookieHeader,
+  tokenRequest,
+  tokenResponse,
+} from './schemas.ts';
 
 const parameterNames = [
   'grant_type',
@@ -25,33 +34,55 @@ const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 /** Longer ones are cut: they help people to recognise a session and decide nothing. */
 const MAXIMUM_USER_AGENT_CHARACTERS = 256;
 
-export function addTokenEndpoint(app: FastifyInstance, server: AuthorizationServer): void {
+export function addTokenEndpoint(
+  app: FastifyInstance,
+  server: AuthorizationServer,
+  { cors, cookiePath }: BrowserOptions,
+): void {
   addClientEndpoint(app, {
     url: '/token',
     requestsPerSecond: 600,
+    cors,
     schema: {
       operationId: 'token',
       summary: 'Log in, or refresh',
       description:
         'Issues an access token and a refresh token. A refresh token is good once: the next one ' +
         'comes with each answer. Presented again after that, it ends the whole session, except that ' +
-        'a retry soon after a lost response returns the same answer again.',
+        'a retry soon after a lost response returns the same answer again.\n\n' +
+        'For a client in cookie mode the refresh token travels only in the cookie ' +
+        '`__Host-heirloom_refresh_` + the first 16 hex digits of SHA-256(client_id).',
       tags: ['OAuth'],
+      headers: appHeaders,
       body: tokenRequest,
-      response: { 200: tokenResponse, ...clientEndpointErrors },
+      response: { 200: { ...tokenResponse, headers: cookieHeader }, ...appEndpointErrors },
     },
     async handle(form, request, reply) {
       const parameters = readParameters(form, parameterNames);
       if (parameters.grant_type === undefined) throw invalidRequest('grant_type is missing');
-      const issued = await server.token({
+      const credentials = readClientCredentials(request.headers.authorization, parameters);
+      let client: Client | undefined;
+      const noteClient = (found: Client) => {
+        client = found;
+        cors.noteClient(request, found);
+      };
+      const answering = server.token({
         grantType: parameters.grant_type,
-        credentials: readClientCredentials(request.headers.authorization, parameters),
+        credentials,
         scope: parameters.scope,
         username: parameters.username,
         password: parameters.password,
         refreshToken: parameters.refresh_token,
         origin: originOf(request, parameters.device_label),
+        browser: readBrowserRequest(request, credentials?.clientId, cookiePath),
+        noteClient,
         isAbandoned: abandonmentOf(request),
+      });
+      const issued = await answering.catch((error: unknown) => {
+        if (client?.delivery === 'cookie' && isSessionOver(error)) {
+          clearRefreshCookie(reply, { clientId: client.clientId, path: cookiePath });
+        }
+        throw error;
       });
       const { event, familyId, subject } = issued;
       const { clientId } = issued;
@@ -66,17 +97,28 @@ export function addTokenEndpoint(app: FastifyInstance, server: AuthorizationServ
       });
       // RFC 6749 §5.1 asks for it on every response that carries tokens.
       reply.header('pragma', 'no-cache');
-      return tokenBody(issued);
+      if (client?.delivery !== 'cookie') return tokenBody(issued, issued.refreshToken?.text);
+      if (issued.refreshToken !== undefined) {
+        setRefreshCookie(reply, { clientId, path: cookiePath }, issued.refreshToken);
+      }
+      return tokenBody(issued, undefined);
     },
   });
 }
 
+/**
+ * Whatever else fails leaves the cookie alone: the token in it may be good, and an app whose cookie is gone
+ * has signed the person out.
+ */
+const isSessionOver = (error: unknown): boolean =>
+  error instanceof OAuthError && error.context.isSessionOver === true;
+
 /** RFC 6749 §5.1; members that have no value are left out, never null. */
-const tokenBody = (issued: IssuedTokens) => ({
+const tokenBody = (issued: IssuedTokens, refreshToken: string | undefined) => ({
   access_token: issued.accessToken,
   token_type: 'Bearer',
   expires_in: issued.expiresInSeconds,
-  refresh_token: issued.refreshToken,
+  refresh_token: refreshToken,
   scope: formatScope(issued.grantedScope),
 });
 

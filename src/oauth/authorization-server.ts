@@ -2,6 +2,13 @@
 import type { Client, GrantType } from './client.ts';
 import { authenticateClient, type PresentedClientCredentials } from './client-authentication.ts';
 import {
+  acceptForRevocation,
+  acceptRefreshToken,
+  assertOwnApp,
+  type BrowserRequest,
+  candidateRefreshToken,
+} from './cookie-delivery.ts';
+import {
   invalidClient,
   invalidRequest,
   unauthorizedClient,
@@ -20,11 +27,20 @@ export interface TokenInquiry {
   readonly token: string | undefined;
 }
 
+/** RFC 7009 §2.1, as it may come from a browser. */
+export interface RevocationRequest extends TokenInquiry {
+  readonly browser: BrowserRequest;
+  /** See `TokenRequest`. */
+  readonly noteClient: (client: Client) => void;
+}
+
 /** What a revocation did, for the log only: every answer is the same empty 200 (RFC 7009 §2.2). */
 export interface Revocation {
   readonly clientId: string;
   readonly effect: 'family-revoked' | 'access-token-revoked' | 'none';
   readonly familyId: string | undefined;
+  /** The token came in the cookie, which is of no use any more. */
+  readonly isCookieSpent: boolean;
 }
 
 export interface AuthorizationServer {
@@ -39,9 +55,10 @@ export interface AuthorizationServer {
   /**
    * Answers `POST /revoke`. Returns only after the revocation is durable.
    *
-   * @throws OAuthError `invalid_request`, `invalid_client`, or `invalid_grant` for another client's token
+   * @throws OAuthError `invalid_request`, `invalid_client`, `access_denied`, or `invalid_grant` for another
+   *   client's token
    */
-  revoke(inquiry: TokenInquiry): Promise<Revocation>;
+  revoke(request: RevocationRequest): Promise<Revocation>;
   /**
    * Answers `POST /introspect` from what the database says after the request arrived.
    *
@@ -54,6 +71,7 @@ export interface AuthorizationServer {
 export function createAuthorizationServer(
   tokens: TokenStore,
   grants: readonly Grant[],
+  { isCookieDeliverySafe }: { readonly isCookieDeliverySafe: boolean },
 ): AuthorizationServer {
   return {
     grantTypes: grants.map(({ grantType }) => grantType),
@@ -61,10 +79,15 @@ export function createAuthorizationServer(
     async token(request) {
       const grant = grants.find(({ grantType }) => grantType === request.grantType);
       // Only the refresh token grant has a token to read; a stray parameter of another grant is ignored.
+      const { browser } = request;
       const presentedToken =
-        grant?.grantType === 'refresh_token' ? parse(request.refreshToken) : undefined;
+        grant?.grantType === 'refresh_token'
+          ? parse(candidateRefreshToken(request.refreshToken, browser))
+          : undefined;
       const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
+      if (lookUp.client !== undefined) request.noteClient(lookUp.client);
       const client = requireClient(tokens, request.credentials, lookUp);
+      assertOwnApp(client, browser, isCookieDeliverySafe);
       if (grant === undefined)
         throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
       if (!client.grantTypes.has(grant.grantType)) {
@@ -73,28 +96,49 @@ export function createAuthorizationServer(
         });
       }
       const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
-      return grant.issue({ ...request, client, requestedScope, presentedToken, lookUp });
+      const refreshToken =
+        grant.grantType === 'refresh_token'
+          ? acceptRefreshToken(client, request.refreshToken, browser)
+          : undefined;
+      return grant.issue({
+        ...request,
+        refreshToken,
+        client,
+        requestedScope,
+        presentedToken,
+        lookUp,
+      });
     },
 
-    async revoke({ credentials, token }) {
-      const presented = parse(token);
+    async revoke({ credentials, token: inBody, browser, noteClient }) {
+      const presented = parse(candidateRefreshToken(inBody, browser));
       const lookUp = await lookUpFor(tokens, credentials, presented);
+      if (lookUp.client !== undefined) noteClient(lookUp.client);
       const client = requireClient(tokens, credentials, lookUp);
+      assertOwnApp(client, browser, isCookieDeliverySafe);
+      const isRefreshToken = inBody !== undefined && presented?.kind === 'refresh_token';
+      const { token, isFromCookie: isCookieSpent } = acceptForRevocation(
+        client,
+        { token: inBody, isRefreshToken },
+        browser,
+      );
       if (token === undefined) throw invalidRequest('token is missing');
       const { clientId } = client;
       const decision = decideRevocation(presented, client, lookUp);
       switch (decision.kind) {
         case 'nothing-to-revoke':
-          return { clientId, effect: 'none', familyId: undefined };
+          return { clientId, effect: 'none', familyId: undefined, isCookieSpent };
         case 'revoke-family': {
           const { familyId } = decision;
           const ended = await tokens.revokeFamily(familyId, 'revoked');
-          return { clientId, effect: ended ? 'family-revoked' : 'none', familyId };
+          const effect = ended ? 'family-revoked' : 'none';
+          return { clientId, effect, familyId, isCookieSpent };
         }
         case 'revoke-access-token': {
           const { familyId } = decision;
           const isNew = await tokens.revokeAccessToken(familyId, decision.digest);
-          return { clientId, effect: isNew ? 'access-token-revoked' : 'none', familyId };
+          const effect = isNew ? 'access-token-revoked' : 'none';
+          return { clientId, effect, familyId, isCookieSpent };
         }
       }
     },

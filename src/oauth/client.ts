@@ -15,6 +15,12 @@ export type GrantType = (typeof grantTypes)[number];
  */
 export type IntrospectionRight = 'none' | 'own' | 'any';
 
+/**
+ * Where a client's refresh tokens travel: in the bodies of requests and answers, or in a cookie that no
+ * script can read.
+ */
+export type RefreshTokenDelivery = 'body' | 'cookie';
+
 /** A registered client that is neither disabled nor deleted. */
 export interface Client {
   /** The row's key; never leaves the server. */
@@ -27,6 +33,9 @@ export interface Client {
   readonly introspectionRight: IntrospectionRight;
   /** Stamped on the tokens this client gets, and what `own` lets a resource server see. */
   readonly audience: readonly string[];
+  /** Serialised as in RFC 6454 §6.1: whose scripts may read answers, and send the cookie. */
+  readonly origins: readonly string[];
+  readonly delivery: RefreshTokenDelivery;
   /** SHA-256 of every secret that has not expired; two while a secret is being rotated. */
   readonly secretDigests: readonly Buffer[];
   readonly lifetimes: TokenLifetimes;

@@ -1,13 +1,20 @@
 /** The refusals of the protocol, RFC 6749 §5.2, and the one answer for trouble that is ours. */
 
-/** Error codes that RFC 6749 §5.2 defines for the token endpoint; RFC 7009 and RFC 7662 reuse them. */
+/**
+ * Error codes that RFC 6749 §5.2 defines for the token endpoint; RFC 7009 and RFC 7662 reuse them.
+ *
+ * `access_denied` is answered to a request that a browser may have been tricked into. RFC 6749 §4.1.2.1
+ * registers it and RFC 8628 §3.5 brings it to the token endpoint. Of the registered codes it alone says
+ * neither that the request is malformed nor that the token is bad, which would make an app drop it.
+ */
 export type OAuthErrorCode =
   | 'invalid_request'
   | 'invalid_client'
   | 'invalid_grant'
   | 'unauthorized_client'
   | 'unsupported_grant_type'
-  | 'invalid_scope';
+  | 'invalid_scope'
+  | 'access_denied';
 
 /**
  * Constant texts for `error_description`: inside RFC 6749 §5.2's character set and never built from
@@ -22,6 +29,7 @@ const descriptions: Readonly<Record<OAuthErrorCode, string>> = {
   unauthorized_client: 'This client may not use this grant type.',
   unsupported_grant_type: 'This grant type is not supported.',
   invalid_scope: 'The requested scope is malformed, unknown, or exceeds what may be granted.',
+  access_denied: "The request does not come from one of this client's own apps.",
 };
 
 /** What the log may say about a refusal. Never a token, a secret or a password. */
@@ -35,6 +43,8 @@ export interface RefusalContext {
   readonly usernameDigest?: string | undefined;
   /** Names the refusal in the log; `refused` when there is nothing more to say. */
   readonly event?: 'login_failed' | 'refresh_failed' | 'client_authentication_failed' | undefined;
+  /** The refresh token was this client's own and its family is over: nothing will make it good again. */
+  readonly isSessionOver?: boolean | undefined;
   /** The refusal is right and its cause is damage on our side; logged at `error`. */
   readonly isFault?: boolean | undefined;
   /** Set when the refusal means that somebody may be attacking; logged at `warn`. */
@@ -85,6 +95,10 @@ export const unsupportedGrantType = (detail: string, context?: RefusalContext) =
 /** RFC 6749 §5.2 and §3.3: malformed, unknown or excessive scope. */
 export const invalidScope = (detail: string, context?: RefusalContext) =>
   new OAuthError('invalid_scope', detail, context);
+
+/** RFC 6749 §4.1.2.1, with status 403: not from the client's own app, see `OAuthErrorCode`. */
+export const accessDenied = (detail: string, context?: RefusalContext) =>
+  new OAuthError('access_denied', detail, context);
 
 /**
  * Trouble that is ours (database, overload) and says nothing about the caller's credentials: 503.

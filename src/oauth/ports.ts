@@ -75,7 +75,12 @@ export interface AdditionalAccessToken {
 
 /** `lost`: the family changed since it was read; read it again and decide again. */
 export type IssueOutcome =
-  | { readonly outcome: 'issued'; readonly accessTokenExpiresInSeconds: number }
+  | {
+      readonly outcome: 'issued';
+      readonly accessTokenExpiresInSeconds: number;
+      /** Rounded down; also where the grant gives no refresh token. */
+      readonly refreshTokenExpiresInSeconds: number;
+    }
   | { readonly outcome: 'lost' };
 
 export type RevocationReason =
@@ -132,6 +137,17 @@ export interface TokenStore {
   noteSecretUse(client: Client, secretDigest: Buffer): void;
   /** Writes a sign of life, and the outage if the previous one is too old. */
   recordPulse(): Promise<void>;
+}
+
+/** An origin that at least one client has registered which is neither disabled nor deleted. */
+export interface RegisteredOrigin {
+  /** One of those clients has its refresh token delivered by cookie. */
+  readonly hasCookieClient: boolean;
+}
+
+export interface OriginStore {
+  /** @throws TemporarilyUnavailable if the database does not answer and never has about this origin */
+  find(origin: string): Promise<RegisteredOrigin | undefined>;
 }
 
 /** A person as read before their password is verified. */

@@ -112,6 +112,19 @@ export function decideRefresh(
 }
 
 /**
+ * Tells whether a client shows a token of this family that was its own, however old: such a client is
+ * told nothing new when it learns that the family is over.
+ */
+export const isHeldBy = (
+  family: TokenFamily | undefined,
+  { lineageDigest }: PresentedRefreshToken,
+  clientKey: number,
+): boolean =>
+  family?.lineage !== undefined &&
+  isSameDigest(lineageDigest, family.lineage.lineageDigest) &&
+  family.clientKey === clientKey;
+
+/**
  * The instant until which the spent token of this rotation is answered with the same successor.
  *
  * The window counts service time. While the service was down its clients could not retry, so a window

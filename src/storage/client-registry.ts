@@ -1,10 +1,12 @@
 /** Registering and changing clients: administrative work, done through the mapper. */
 import { type InferEntity, raw, UniqueConstraintViolationException } from '@mikro-orm/postgresql';
+import { isLoopback } from '../config.ts';
 import {
   type ClientType,
   type GrantType,
   grantTypes,
   type IntrospectionRight,
+  type RefreshTokenDelivery,
 } from '../oauth/client.ts';
 import { digest, generateClientSecret } from '../oauth/opaque-token.ts';
 import { isScopeToken } from '../oauth/scope.ts';
@@ -19,7 +21,7 @@ export interface ClientSettings {
   readonly introspectionRight: IntrospectionRight;
   readonly audience: readonly string[];
   readonly origins: readonly string[];
-  readonly delivery: 'body' | 'cookie';
+  readonly delivery: RefreshTokenDelivery;
   readonly accessTokenLifetimeSeconds: number | null;
   readonly refreshTokenIdleLifetimeSeconds: number | null;
   readonly refreshTokenLifetimeSeconds: number | null;
@@ -76,7 +78,22 @@ const defaultSettings: ClientSettings = {
   retryWindowSeconds: null,
 };
 
-export function createClientRegistry({ orm }: Database): ClientRegistry {
+/** @param isCookieDeliverySafe whether browsers would keep a cookie of this server */
+export function createClientRegistry(
+  { orm }: Database,
+  { isCookieDeliverySafe }: { readonly isCookieDeliverySafe: boolean },
+): ClientRegistry {
+  const assertAcceptable = (clientType: ClientType, settings: ClientSettings): void => {
+    assertSettings(clientType, settings);
+    assertOrigins(settings.origins);
+    if (settings.delivery === 'cookie') assertCookieDelivery(clientType, settings.origins);
+    if (settings.delivery === 'cookie' && !isCookieDeliverySafe) {
+      throw new AdministrationError(
+        'Cookie delivery needs an ISSUER with https or on loopback: browsers keep the cookie nowhere else.',
+      );
+    }
+  };
+
   const find = async (clientId: string): Promise<RegisteredClient> => {
     const client = await orm.em.fork().findOne(ClientEntity, { clientId, deletedAt: null });
     if (client === null) throw new AdministrationError(`There is no client ${quote(clientId)}.`);
@@ -92,7 +109,7 @@ export function createClientRegistry({ orm }: Database): ClientRegistry {
     async create({ clientId, clientType, clientSecret, isDemo = false, ...given }) {
       const settings = { ...defaultSettings, ...given };
       assertClientId(clientId);
-      assertSettings(clientType, settings);
+      assertAcceptable(clientType, settings);
       const secret =
         clientType === 'confidential' ? (clientSecret ?? generateClientSecret()) : undefined;
       const client = await orm.em
@@ -127,7 +144,7 @@ export function createClientRegistry({ orm }: Database): ClientRegistry {
 
     async update(clientId, changes) {
       const client = await find(clientId);
-      assertSettings(client.clientType, { ...client, ...changes });
+      assertAcceptable(client.clientType, { ...client, ...changes });
       return Object.keys(changes).length === 0 ? client : change(clientId, writable(changes));
     },
 
@@ -214,9 +231,6 @@ function assertSettings(clientType: ClientType, settings: ClientSettings): void 
       refuse(`There is no grant ${quote(grantType)}; there are ${grantTypes.join(' and ')}.`);
     }
   }
-  if (settings.delivery === 'cookie') {
-    refuse('Cookie delivery is not built yet: register the client with --delivery body.');
-  }
   // The mapper writes the word null into an array as the absence of a value.
   if ([...settings.scope, ...settings.audience].some((word) => word.toLowerCase() === 'null')) {
     refuse('A scope or an audience cannot be called null.');
@@ -235,11 +249,6 @@ function assertSettings(clientType: ClientType, settings: ClientSettings): void 
   if (!settings.audience.every((audience) => /^[\x21-\x7e]{1,255}$/.test(audience))) {
     refuse('An audience is a URI or a name without spaces.');
   }
-  for (const origin of settings.origins) {
-    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
-      refuse(`${quote(origin)} is not an origin such as https://app.example.`);
-    }
-  }
   const { refreshTokenIdleLifetimeSeconds: idle, refreshTokenLifetimeSeconds: absolute } = settings;
   if (idle !== null && absolute !== null && idle > absolute) {
     refuse('The idle lifetime of refresh tokens must not exceed their lifetime.');
@@ -248,4 +257,32 @@ function assertSettings(clientType: ClientType, settings: ClientSettings): void 
   if (retry !== null && access !== null && retry >= access) {
     refuse("The retry window must be below the access token's lifetime.");
   }
+}
+
+/** RFC 6454 §6.1: exactly as browsers write it, since that is what it is compared with. */
+function assertOrigins(origins: readonly string[]): void {
+  for (const origin of origins) {
+    const url = URL.canParse(origin) ? new URL(origin) : undefined;
+    if (url?.origin === origin && /^https?:$/.test(url.protocol)) continue;
+    throw new AdministrationError(`${quote(origin)} is not an origin such as https://app.example.`);
+  }
+}
+
+/** RFC 6265bis: to a page over plain HTTP our site is another one, except on this machine. */
+const isOfSecureApp = (origin: string): boolean => {
+  const { protocol, hostname } = new URL(origin);
+  return protocol === 'https:' || isLoopback(hostname);
+};
+
+/** A cookie is a browser's, where a secret cannot be kept; and its origin is how its app is told from others. */
+function assertCookieDelivery(clientType: ClientType, origins: readonly string[]): void {
+  const reason =
+    clientType === 'confidential'
+      ? 'Cookie delivery is for public clients: apps in browsers, which can keep no secret.'
+      : origins.length === 0
+        ? 'Cookie delivery needs at least one --origin: requests from elsewhere are refused.'
+        : origins.every(isOfSecureApp)
+          ? undefined
+          : 'Cookie delivery needs origins with https, or on loopback.';
+  if (reason !== undefined) throw new AdministrationError(reason);
 }

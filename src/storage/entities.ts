@@ -4,7 +4,12 @@
  * All instants are `timestamptz`. Secrets are here as SHA-256 digests or argon2id hashes only.
  */
 import { defineEntity, p } from '@mikro-orm/postgresql';
-import type { ClientType, GrantType, IntrospectionRight } from '../oauth/client.ts';
+import type {
+  ClientType,
+  GrantType,
+  IntrospectionRight,
+  RefreshTokenDelivery,
+} from '../oauth/client.ts';
 import type { RevocationReason } from '../oauth/ports.ts';
 
 const instant = () => p.datetime().columnType('timestamptz');
@@ -25,7 +30,7 @@ export const ClientEntity = defineEntity({
     introspectionRight: p.text().$type<IntrospectionRight>(),
     audience: p.array().$type<string[]>(),
     origins: p.array().$type<string[]>(),
-    delivery: p.text().$type<'body' | 'cookie'>(),
+    delivery: p.text().$type<RefreshTokenDelivery>(),
     // Null means the server's default, so that changing the default reaches every client.
     accessTokenLifetimeSeconds: p.integer().nullable(),
     refreshTokenIdleLifetimeSeconds: p.integer().nullable(),

@@ -48,6 +48,7 @@ export const lookUpStatement: Statement = {
     caller.key as caller_key, caller.client_id as caller_client_id,
     caller.client_type, caller.grant_types, caller.scope as caller_scope,
     caller.introspection_right, caller.audience as caller_audience,
+    caller.origins as caller_origins, caller.delivery,
     caller.access_token_lifetime_seconds, caller.refresh_token_idle_lifetime_seconds,
     caller.refresh_token_lifetime_seconds, caller.retry_window_seconds,
     (
@@ -91,18 +92,6 @@ export const lookUpStatement: Statement = {
 };
 
 /**
- * Finds a resource owner by normalised name.
- *
- * Index: resource_owner_username_unique.
- */
-export const findResourceOwnerStatement: Statement = {
-  name: 'heirloom-find-resource-owner',
-  text: `
-  select id, username, password_hash, credential_version, disabled_at is not null as is_disabled
-  from resource_owner where username = $1`,
-};
-
-/**
  * Starts a family for a resource owner whose credentials are still those that were verified.
  *
  * `for share` waits for a password change or a disable in flight and then sees its outcome; those
@@ -133,7 +122,7 @@ export const startFamilyStatement: Statement = {
       i.second + $11 * interval '1 second',
       $13, $14, $15
     from owner cross join instant i
-    returning id, expires_at
+    returning id, expires_at, idle_expires_at
   ), token as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select
@@ -152,7 +141,10 @@ export const startFamilyStatement: Statement = {
       order by older.started_at desc offset $16
     ))
   )
-  select expires_in_seconds from token`,
+  select
+    token.expires_in_seconds,
+    floor(extract(epoch from family.idle_expires_at - i.now))::int as refresh_expires_in_seconds
+  from token cross join family cross join instant i`,
 };
 
 /**
@@ -224,7 +216,8 @@ export const rotateStatement: Statement = {
       and f.current_digest = r.presented_digest
       and f.idle_expires_at > i.now
       and ${familyIsAlive}
-    returning r.ordinal, f.id, f.expires_at, r.access_digest, r.access_scope, r.access_lifetime
+    returning
+      r.ordinal, f.id, f.expires_at, f.idle_expires_at, r.access_digest, r.access_scope, r.access_lifetime
   ), issued as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select
@@ -237,12 +230,14 @@ export const rotateStatement: Statement = {
   ), trimmed as (${trimAccessTokens('rotated')})
   select
     r.ordinal, issued.expires_in_seconds,
+    floor(extract(epoch from rotated.idle_expires_at - i.now))::int as refresh_expires_in_seconds,
     case
       when rotated.id is not null then 'rotated'
       when l.id is not null then 'lost'
       else 'not_locked'
     end as outcome
   from request r
+  cross join instant i
   left join locked l on l.id = r.family_id
   left join rotated on rotated.ordinal = r.ordinal
   left join issued on issued.family_id = rotated.id`,
@@ -260,7 +255,7 @@ export const issueAdditionalStatement: Statement = {
   with instant as materialized (
     select now, date_trunc('second', now) as second from clock_timestamp() as now
   ), family as materialized (
-    select f.id, f.expires_at
+    select f.id, f.expires_at, f.idle_expires_at
     from token_family f
     join server_state s on s.id = 1
     cross join instant i
@@ -274,7 +269,10 @@ export const issueAdditionalStatement: Statement = {
     returning
       extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
   ), trimmed as (${trimAccessTokens('family')})
-  select expires_in_seconds from issued`,
+  select
+    issued.expires_in_seconds,
+    floor(extract(epoch from family.idle_expires_at - i.now))::int as refresh_expires_in_seconds
+  from issued cross join family cross join instant i`,
 };
 
 /**

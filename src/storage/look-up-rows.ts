@@ -4,6 +4,7 @@ import type {
   ClientType,
   GrantType,
   IntrospectionRight,
+  RefreshTokenDelivery,
   TokenLifetimes,
 } from '../oauth/client.ts';
 import type { AccessToken, LookUp, LookUpRequest } from '../oauth/ports.ts';
@@ -28,6 +29,8 @@ export interface LookUpRow extends OrdinalRow {
   caller_scope: string[];
   introspection_right: IntrospectionRight;
   caller_audience: string[];
+  caller_origins: string[];
+  delivery: RefreshTokenDelivery;
   access_token_lifetime_seconds: number | null;
   refresh_token_idle_lifetime_seconds: number | null;
   refresh_token_lifetime_seconds: number | null;
@@ -154,6 +157,8 @@ function clientFromRow(row: LookUpRow, defaults: TokenLifetimes): Client | undef
     scope: new Set(row.caller_scope),
     introspectionRight: row.introspection_right,
     audience: row.caller_audience,
+    origins: row.caller_origins,
+    delivery: row.delivery,
     secretDigests: row.secret_digests ?? [],
     lifetimes: {
       accessTokenLifetimeSeconds,

@@ -6,11 +6,11 @@ import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
 import { type Database, isUniqueViolation } from './database.ts';
 import { ResourceOwnerEntity } from './entities.ts';
-import { findResourceOwnerStatement } from './hot-statements.ts';
 import {
   disableStatement,
   enableStatement,
   endFamiliesStatement,
+  findResourceOwnerStatement,
   insertResourceOwnerStatement,
   setPasswordStatement,
   upgradePasswordHashStatement,

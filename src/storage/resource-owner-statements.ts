@@ -5,6 +5,18 @@
  */
 import type { Statement } from './statement.ts';
 
+/**
+ * Finds a resource owner by normalised name.
+ *
+ * Index: resource_owner_username_unique.
+ */
+export const findResourceOwnerStatement: Statement = {
+  name: 'heirloom-find-resource-owner',
+  text: `
+  select id, username, password_hash, credential_version, disabled_at is not null as is_disabled
+  from resource_owner where username = $1`,
+};
+
 /** Constraint: resource_owner_username_unique. */
 export const insertResourceOwnerStatement: Statement = {
   name: 'heirloom-insert-resource-owner',

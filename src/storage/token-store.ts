@@ -196,6 +196,7 @@ function isFirstInAMinute(noted: Map<string, number>, name: string): boolean {
 
 interface ExpiresInRow {
   expires_in_seconds: number;
+  refresh_expires_in_seconds: number;
 }
 
 interface RotateRow extends ExpiresInRow, OrdinalRow {
@@ -205,7 +206,11 @@ interface RotateRow extends ExpiresInRow, OrdinalRow {
 const issuedOrLost = ([row]: readonly ExpiresInRow[]): IssueOutcome =>
   row === undefined
     ? { outcome: 'lost' }
-    : { outcome: 'issued', accessTokenExpiresInSeconds: row.expires_in_seconds };
+    : {
+        outcome: 'issued',
+        accessTokenExpiresInSeconds: row.expires_in_seconds,
+        refreshTokenExpiresInSeconds: row.refresh_expires_in_seconds,
+      };
 
 /** The bind parameters of a batch: an array per column. */
 const rotateValues = (rotations: readonly Rotation[]): unknown[] => [

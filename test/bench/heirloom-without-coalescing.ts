@@ -16,7 +16,7 @@ import {
 } from '../../src/storage/look-up-rows.ts';
 
 const config = loadConfig(process.env);
-const { database, tokens } = await createDependencies(config, {
+const { database, tokens, origins } = await createDependencies(config, {
   isMigrating: false,
   notice: console.error,
 });
@@ -30,7 +30,8 @@ const direct: TokenStore = {
 };
 const app = await buildApp({
   config,
-  authorizationServer: createAuthorizationServer(direct, []),
+  authorizationServer: createAuthorizationServer(direct, [], { isCookieDeliverySafe: true }),
+  origins,
   checkReadiness: () => database.checkConnection(),
 });
 console.log(`heirloom listening on ${await app.listen({ host: config.host, port: config.port })}`);

@@ -102,6 +102,7 @@ async function startFaulty(t: Test): Promise<{ url: string; logs: string[] }> {
       revoke: throwing,
       introspect: throwing,
     },
+    origins: { find: throwing },
     checkReadiness: throwing,
     logStream: { write: (line) => void logs.push(line) },
   });

@@ -31,9 +31,16 @@ async function rotate(refreshToken: string): Promise<string> {
     password: undefined,
     refreshToken,
     origin: { address: '127.0.0.1', userAgent: undefined, deviceLabel: undefined },
+    browser: {
+      origin: undefined,
+      fetchSite: undefined,
+      csrfHeader: undefined,
+      refreshCookies: [],
+    },
+    noteClient: () => {},
     isAbandoned: () => false,
   });
-  return issued.refreshToken as string;
+  return issued.refreshToken?.text as string;
 }
 
 interface Counters {

@@ -42,6 +42,7 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
   const app = await buildApp({
     config,
     authorizationServer: dependencies.authorizationServer,
+    origins: dependencies.origins,
     checkReadiness: () => dependencies.database.checkConnection(),
     logStream: { write: (line: string) => void logs.push(line) },
   });

@@ -1,6 +1,7 @@
 /** A grant type: one module with one function, RFC 6749 §4. */
 import type { Client, GrantType } from '../client.ts';
 import type { PresentedClientCredentials } from '../client-authentication.ts';
+import type { BrowserRequest } from '../cookie-delivery.ts';
 import type { PresentedToken } from '../opaque-token.ts';
 import type { LookUp, RequestOrigin } from '../ports.ts';
 import type { Scope } from '../scope.ts';
@@ -14,6 +15,9 @@ export interface TokenRequest {
   readonly password: string | undefined;
   readonly refreshToken: string | undefined;
   readonly origin: RequestOrigin;
+  readonly browser: BrowserRequest;
+  /** Told whom the request names as soon as that is read, so that refusals can be answered accordingly. */
+  readonly noteClient: (client: Client) => void;
   /** Tells whether the caller has gone or has waited too long: such a request is dropped, not judged. */
   readonly isAbandoned: () => boolean;
 }
@@ -26,11 +30,17 @@ export interface AuthenticatedTokenRequest extends TokenRequest {
   readonly lookUp: LookUp;
 }
 
+export interface IssuedRefreshToken {
+  readonly text: string;
+  /** Until the family is idle for too long or over, whichever comes first; rounded down. */
+  readonly expiresInSeconds: number;
+}
+
 /** A successful answer, RFC 6749 §5.1, and what the log may say about it. */
 export interface IssuedTokens {
   readonly accessToken: string;
   readonly expiresInSeconds: number;
-  readonly refreshToken: string | undefined;
+  readonly refreshToken: IssuedRefreshToken | undefined;
   readonly grantedScope: Scope;
   readonly event: 'login' | 'refresh' | 'refresh_retry';
   readonly clientId: string;

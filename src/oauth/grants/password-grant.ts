@@ -116,7 +116,12 @@ async function startFamily(
   return {
     accessToken: formatAccessToken(familyId, accessSecret),
     expiresInSeconds: started.accessTokenExpiresInSeconds,
-    refreshToken: mayRefresh ? formatRefreshToken(familyId, lineage, refreshSecret) : undefined,
+    refreshToken: mayRefresh
+      ? {
+          text: formatRefreshToken(familyId, lineage, refreshSecret),
+          expiresInSeconds: started.refreshTokenExpiresInSeconds,
+        }
+      : undefined,
     grantedScope,
     event: 'login',
     clientId: client.clientId,

@@ -15,6 +15,7 @@ import { grantScope, isWithinScope } from '../scope.ts';
 import {
   decideRefresh,
   type FamilyRotation,
+  isHeldBy,
   isPulseOverdue,
   type TokenFamily,
 } from '../token-family.ts';
@@ -78,7 +79,10 @@ async function decideAndApply(
   const decision = decideRefresh(family, presented, client.key, pulse, now);
   switch (decision.kind) {
     case 'refuse':
-      throw invalidGrant(decision.detail, context);
+      throw invalidGrant(decision.detail, {
+        ...context,
+        isSessionOver: isHeldBy(family, presented, client.key),
+      });
     case 'another-clients': {
       const kind = 'refresh_token_of_another_client';
       tokens.recordSecurityEvent({ kind, familyId, client, origin });
@@ -90,6 +94,7 @@ async function decideAndApply(
       const ended = await tokens.revokeFamily(familyId, 'replay', event);
       throw invalidGrant('spent refresh token', {
         ...context,
+        isSessionOver: true,
         securityEvent: kind,
         familyAddress: ended?.address,
       });
@@ -124,7 +129,10 @@ async function rotate(
   return {
     accessToken: formatAccessToken(family.familyId, accessSecret),
     expiresInSeconds: rotated.accessTokenExpiresInSeconds,
-    refreshToken: formatRefreshToken(family.familyId, presented.lineage, refreshSecret),
+    refreshToken: {
+      text: formatRefreshToken(family.familyId, presented.lineage, refreshSecret),
+      expiresInSeconds: rotated.refreshTokenExpiresInSeconds,
+    },
     grantedScope,
     event: 'refresh',
     clientId: request.client.clientId,
@@ -153,15 +161,6 @@ async function retry(
   if (!isCurrent(family, currentDigest)) {
     throw new TemporarilyUnavailable('derived successor is not the stored one: damaged family');
   }
-  const answer = {
-    refreshToken: formatRefreshToken(familyId, presented.lineage, refreshSecret),
-    grantedScope,
-    event: 'refresh_retry',
-    clientId: client.clientId,
-    familyId,
-    subject,
-  } as const;
-
   const accessSecret = deriveAccessSecret(rotation.successorSalt, presented.secret);
   const again = await tokens.lookUp({
     clientId: client.clientId,
@@ -172,6 +171,19 @@ async function retry(
   const decision = decideRefresh(again.family, presented, client.key, again.pulse, again.now);
   if (decision.kind !== 'retry') return 'changed';
 
+  const answer = {
+    refreshToken: {
+      text: formatRefreshToken(familyId, presented.lineage, refreshSecret),
+      expiresInSeconds: Math.floor(
+        (again.family.idleExpiresAt.getTime() - again.now.getTime()) / 1000,
+      ),
+    },
+    grantedScope,
+    event: 'refresh_retry',
+    clientId: client.clientId,
+    familyId,
+    subject,
+  } as const;
   const { accessToken } = again;
   const secondsLeft = Math.floor(
     ((accessToken?.expiresAt.getTime() ?? 0) - again.now.getTime()) / 1000,
