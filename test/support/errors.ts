@@ -23,6 +23,10 @@ const refusals = {
     status: 400,
     error_description: 'The requested scope is malformed, unknown, or exceeds what may be granted.',
   },
+  access_denied: {
+    status: 403,
+    error_description: "The request does not come from one of this client's own apps.",
+  },
 } as const;
 
 /** The protocol refuses: ERR(400 or 401, `code`) of `requirements`. */
