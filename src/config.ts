@@ -244,8 +244,8 @@ function parseIssuer(text: string | undefined): string | undefined {
  * proxy has stripped the issuer's.
  */
 function parseCookiePath(text = '/', issuer: string | undefined): CookiePath {
-  const isPath = (path: string): path is CookiePath => /^\/[\w.~!$&'()*+,=:@/-]*$/.test(path);
-  const path = text.length > 1 ? text.replace(/\/$/, '') : text;
+  const isPath = (path: string): path is CookiePath => /^\/(?!\/)[\w.~!$&'()*+,=:@/-]*$/.test(path);
+  const path = isPath(text) && text !== '/' ? text.replace(/\/$/, '') : text;
   const endpoint = `${new URL(issuer ?? 'http://localhost').pathname.replace(/\/$/, '')}/token`;
   if (isPath(path) && (path === '/' || endpoint.startsWith(`${path}/`))) return path;
   throw new StartUpError(
