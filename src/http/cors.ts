@@ -49,7 +49,9 @@ export function createCors(origins: OriginStore): Cors {
     return isSerialized(origin) ? origins.find(origin).catch(() => undefined) : undefined;
   };
   return {
-    noteClient: (request, client) => void clients.set(request, client),
+    noteClient(request, client) {
+      if (request.headers.origin !== undefined) clients.set(request, client);
+    },
     // Calls back: a promise would cost requests of other programs more than what is done for them.
     onSend(request, reply, payload, done) {
       reply.header('vary', 'Origin');

@@ -3,15 +3,20 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import type { Client } from '../oauth/client.ts';
 import { invalidRequest, OAuthError } from '../oauth/errors.ts';
-import type { IssuedTokens } from '../oauth/grants/grant.ts';
+import type { IssuedTokens, TokenRequest } from '../oauth/grants/grant.ts';
 import type { RequestOrigin } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { addressOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
 import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
-import { readParameters } from './form.ts';
-import { clearRefreshCookie, readBrowserRequest, setRefreshCookie } from './refresh-cookie.ts';
+import { type Form, readParameters } from './form.ts';
+import {
+  type CookiePath,
+  clearRefreshCookie,
+  readBrowserRequest,
+  setRefreshCookie,
+} from './refresh-cookie.ts';
 import {
   appEndpointErrors,
   appHeaders,
@@ -58,52 +63,57 @@ export function addTokenEndpoint(
       response: { 200: { ...tokenResponse, headers: cookieHeader }, ...appEndpointErrors },
     },
     async handle(form, request, reply) {
-      const parameters = readParameters(form, parameterNames);
-      if (parameters.grant_type === undefined) throw invalidRequest('grant_type is missing');
-      const credentials = readClientCredentials(request.headers.authorization, parameters);
+      const presented = readTokenRequest(form, request, cookiePath);
       let client: Client | undefined;
       const noteClient = (found: Client) => {
         client = found;
         cors.noteClient(request, found);
       };
-      const answering = server.token({
-        grantType: parameters.grant_type,
-        credentials,
-        scope: parameters.scope,
-        username: parameters.username,
-        password: parameters.password,
-        refreshToken: parameters.refresh_token,
-        origin: originOf(request, parameters.device_label),
-        browser: readBrowserRequest(request, credentials?.clientId, cookiePath),
-        noteClient,
-        isAbandoned: abandonmentOf(request),
-      });
-      const issued = await answering.catch((error: unknown) => {
+      try {
+        const issued = await server.token({ ...presented, noteClient });
+        logIssued(request, issued);
+        // RFC 6749 §5.1 asks for it on every response that carries tokens.
+        reply.header('pragma', 'no-cache');
+        const { refreshToken, clientId } = issued;
+        if (client?.delivery !== 'cookie') return tokenBody(issued, refreshToken?.text);
+        if (refreshToken) setRefreshCookie(reply, { clientId, path: cookiePath }, refreshToken);
+        return tokenBody(issued, undefined);
+      } catch (error) {
         if (client?.delivery === 'cookie' && isSessionOver(error)) {
           clearRefreshCookie(reply, { clientId: client.clientId, path: cookiePath });
         }
         throw error;
-      });
-      const { event, familyId, subject } = issued;
-      const { clientId } = issued;
-      const outcome = 'success';
-      request.log.info({
-        event,
-        outcome,
-        clientId,
-        familyId,
-        subject,
-        address: addressOf(request),
-      });
-      // RFC 6749 §5.1 asks for it on every response that carries tokens.
-      reply.header('pragma', 'no-cache');
-      if (client?.delivery !== 'cookie') return tokenBody(issued, issued.refreshToken?.text);
-      if (issued.refreshToken !== undefined) {
-        setRefreshCookie(reply, { clientId, path: cookiePath }, issued.refreshToken);
       }
-      return tokenBody(issued, undefined);
     },
   });
+}
+
+/** @throws OAuthError `invalid_request` or `invalid_client`, as the form and the header deserve */
+function readTokenRequest(
+  form: Form,
+  request: FastifyRequest,
+  cookiePath: CookiePath,
+): Omit<TokenRequest, 'noteClient'> {
+  const parameters = readParameters(form, parameterNames);
+  if (parameters.grant_type === undefined) throw invalidRequest('grant_type is missing');
+  const credentials = readClientCredentials(request.headers.authorization, parameters);
+  return {
+    grantType: parameters.grant_type,
+    credentials,
+    scope: parameters.scope,
+    username: parameters.username,
+    password: parameters.password,
+    refreshToken: parameters.refresh_token,
+    origin: originOf(request, parameters.device_label),
+    browser: readBrowserRequest(request, credentials?.clientId, cookiePath),
+    isAbandoned: abandonmentOf(request),
+  };
+}
+
+function logIssued(request: FastifyRequest, issued: IssuedTokens): void {
+  const { event, clientId, familyId, subject } = issued;
+  const outcome = 'success';
+  request.log.info({ event, outcome, clientId, familyId, subject, address: addressOf(request) });
 }
 
 /**
