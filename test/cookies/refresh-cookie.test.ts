@@ -435,3 +435,16 @@ t.test('no cookie and no token is invalid_request', async (t) => {
   isRefused(t, await browserRefresh(url, 'web', ownApp), 'invalid_request');
   isRefused(t, await refresh(server, { id: 'web' }, 'hrt_x'), 'access_denied', 'not from an app');
 });
+
+t.test('no cookie is in the log, whether it was accepted or refused', async (t) => {
+  const first = cookieValueOf(await browserLogin(url, 'web'));
+  await browserRefresh(url, 'web', cookieHeader('web', first));
+  const second = cookieValueOf(await browserRefresh(url, 'web', withCookie(first)));
+  await browserLogout(url, 'web', withCookie(second));
+  await browserRefresh(url, 'web', withCookie(second));
+  const log = server.logs.join('');
+  t.match(log, /"code":"access_denied","detail":"no CSRF header","clientId":"web"/);
+  // What follows the family id, which a log may name, is secret.
+  for (const value of [first, second]) t.notOk(log.includes(value.slice(26)));
+  t.notOk(log.includes('heirloom_refresh_'));
+});
