@@ -196,15 +196,19 @@ t.test(
     t.equal(taken.code, 1);
     t.match(taken.stderr, /^The client_id "web" is taken/);
 
+    // It prunes by itself every minute, and would leave the command nothing to do.
+    await server.stop();
     await inspect.query("update token_family set expires_at = now() - interval '1 second'");
+    await inspect.query("update client_secret set expires_at = now() - interval '1 second'");
     await inspect.query(
       "insert into security_event (kind, occurred_at) values ('x', now() - interval '91 days')",
     );
     const pruned = await json(['prune']);
     t.ok(pruned.families > 5);
-    t.match(pruned, { clients: 1, security_events: 1, client_secrets: 2 });
-    const left = await inspect.query('select from access_token');
-    t.equal(left.rowCount, 0, 'access tokens go with their family');
+    t.ok(pruned.client_secrets > 0);
+    t.match(pruned, { clients: 1, security_events: 1 });
+    const left = 'select from access_token union all select from client_secret';
+    t.equal((await inspect.query(left)).rowCount, 0, 'access tokens go with their family');
     await json([...again, '--scope', 'read']);
   },
 );
