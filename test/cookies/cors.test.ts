@@ -179,7 +179,7 @@ async function failures(t: Test): Promise<Record<number, Answer>> {
 
   const proxy = await startProxy(t, database.url);
   const unlucky = await startServer(t, {
-    database: { ...database, url: proxy.databaseUrl },
+    database: { ...database, url: proxy.url },
     isRateLimitOn: false,
   });
   isOpenTo(t, await preflight(origin, '/token', unlucky.url), origin, 'while the database answers');
@@ -212,7 +212,7 @@ t.test(
 
 t.test('an origin that was never seen while the database answered is not guessed', async (t) => {
   const proxy = await startProxy(t, database.url);
-  const reached = { ...database, url: proxy.databaseUrl };
+  const reached = { ...database, url: proxy.url };
   const unlucky = await startServer(t, { database: reached, isRateLimitOn: false });
   proxy.cut();
   const answer = await preflight(BODY_APP, '/token', unlucky.url);

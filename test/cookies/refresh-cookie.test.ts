@@ -357,7 +357,7 @@ t.test(
 t.test('trouble of ours leaves the cookie alone', async (t) => {
   const cookie = cookieValueOf(await browserLogin(url, 'web'));
   const proxy = await startProxy(t, database.url);
-  const reached = { ...database, url: proxy.databaseUrl };
+  const reached = { ...database, url: proxy.url };
   const unlucky = await startServer(t, { database: reached, isRateLimitOn: false });
   proxy.cut();
   for (const present of [browserRefresh, browserLogout]) {

@@ -123,7 +123,7 @@ async function failTooMany(t: Test, path: string): Promise<Failure> {
 /** The database goes away underneath. */
 async function failWithoutDatabase(t: Test): Promise<Failure[]> {
   const proxy = await startProxy(t, server.databaseUrl);
-  const through = { ...database, url: proxy.databaseUrl };
+  const through = { ...database, url: proxy.url };
   const { url } = await startServer(t, { ...unlimited, database: through });
   proxy.cut();
   const ready: Refused = [request('GET /readyz'), 503, 'temporarily_unavailable'];

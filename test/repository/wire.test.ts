@@ -42,7 +42,7 @@ t.test(
     const inspect = new pg.Pool({ connectionString: url });
     inspect.on('error', () => {});
     t.teardown(() => inspect.end());
-    const server = await startServer(t, { database: { url: proxy.databaseUrl, inspect } });
+    const server = await startServer(t, { database: { url: proxy.url, inspect } });
     const cast = await createCast(server);
     await server.dependencies.resourceOwners.setPassword('alice', `${ALICE_PASSWORD}!`);
     await server.dependencies.resourceOwners.setPassword('alice', ALICE_PASSWORD);

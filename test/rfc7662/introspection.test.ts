@@ -302,7 +302,7 @@ t.test('INT-19 RFC 7662 §5: no null, no name and no key of a row', async (t) =>
 t.test('INT-20 ASVS 16.5.3: without a database the answer is 503 and no verdict', async (t) => {
   const proxy = await startProxy(t, server.databaseUrl);
   const cut = await startServer(t, {
-    database: { url: proxy.databaseUrl, inspect: server.inspect },
+    database: { url: proxy.url, inspect: server.inspect },
   });
   const { body } = await login(cut, c1);
   await isActive(t, c1, body.access_token);

@@ -1,10 +1,10 @@
-/** A TCP proxy in front of PostgreSQL that a test can cut, as a network would. */
+/** A TCP proxy in front of PostgreSQL, or another server, that a test can cut, as a network would. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import type { Test } from 'tap';
 
 export interface Proxy {
-  /** The database's address through the proxy. */
-  readonly databaseUrl: string;
+  /** The server's address through the proxy. */
+  readonly url: string;
   /** Ends all connections and refuses new ones. */
   cut(): void;
   /** Lets connections through again. */
@@ -14,10 +14,10 @@ export interface Proxy {
 /** @param onBytes sees what goes through, in either direction */
 export async function startProxy(
   t: Test,
-  databaseUrl: string,
+  serverUrl: string,
   onBytes: (chunk: Buffer) => void = () => {},
 ): Promise<Proxy> {
-  const target = new URL(databaseUrl);
+  const target = new URL(serverUrl);
   const sockets = new Set<Socket>();
   let isCut = false;
   const proxy = createServer((client) => {
@@ -49,10 +49,10 @@ export async function startProxy(
     cut();
     proxy.close();
   });
-  const through = new URL(databaseUrl);
+  const through = new URL(serverUrl);
   through.port = String((proxy.address() as AddressInfo).port);
   return {
-    databaseUrl: through.href,
+    url: through.href,
     cut,
     restore: () => {
       isCut = false;

@@ -1,0 +1,117 @@
+/** The optional cache of introspections: off unless asked for, and never beyond what it promises. */
+import type { ServerResponse } from 'node:http';
+import t, { type Test } from 'tap';
+import { createTokenGuard } from '../../src/resource-server/resource-server.ts';
+import { bearer, listen } from './apis.ts';
+
+const nowSeconds = () => Math.floor(Date.now() / 1000);
+const active = () => ({ active: true, token_type: 'Bearer', exp: nowSeconds() + 600 });
+
+interface Scene {
+  /** How often the authorization server was asked. */
+  readonly questions: () => number;
+  readonly check: (token?: string) => Promise<string>;
+}
+
+/** A guard with a cache, and an authorization server that answers what the test says. */
+async function scene(
+  t: Test,
+  cache: { maximumAgeSeconds: number; maximumEntries?: number } | undefined,
+  answer: (response: ServerResponse) => object | undefined = active,
+): Promise<Scene> {
+  let questions = 0;
+  const url = await listen(t, (_request, response) => {
+    questions++;
+    const body = answer(response);
+    if (body === undefined) response.writeHead(503).end();
+    else {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    }
+  });
+  const guard = createTokenGuard({
+    introspectionEndpoint: url,
+    clientId: 'api',
+    clientSecret: 'secret',
+    ...(cache && { cache }),
+  });
+  t.teardown(() => guard.close());
+  return {
+    questions: () => questions,
+    check: async (token = 'token') => (await guard.check({ headers: bearer(token) })).outcome,
+  };
+}
+
+const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+t.test('without a cache every request asks, also those that come together', async (t) => {
+  const { check, questions } = await scene(t, undefined);
+  await Promise.all(Array.from({ length: 10 }, () => check()));
+  await check();
+  t.equal(questions(), 11);
+});
+
+t.test('with a cache a token is asked about once in its time', async (t) => {
+  const { check, questions } = await scene(t, { maximumAgeSeconds: 60 });
+  t.strictSame(await Promise.all([check(), check(), check()]), ['granted', 'granted', 'granted']);
+  t.equal(await check(), 'granted');
+  t.equal(questions(), 1, 'requests that come together share a question');
+  await check('another');
+  t.equal(questions(), 2);
+});
+
+t.test('an answer is forgotten after its time', async (t) => {
+  const { check, questions } = await scene(t, { maximumAgeSeconds: 0.3 });
+  await check();
+  await wait(400);
+  await check();
+  t.equal(questions(), 2);
+});
+
+t.test('an answer does not outlive exp, by either clock', async (t) => {
+  const dying = await scene(t, { maximumAgeSeconds: 60 }, () => ({
+    ...active(),
+    exp: nowSeconds(),
+  }));
+  await dying.check();
+  await dying.check();
+  t.equal(dying.questions(), 2, 'dead by this clock');
+
+  const ahead = await scene(t, { maximumAgeSeconds: 60 }, (response) => {
+    response.setHeader('date', new Date(Date.now() + 3_600_000).toUTCString());
+    return active();
+  });
+  await ahead.check();
+  await ahead.check();
+  t.equal(ahead.questions(), 2, "dead by the authorization server's clock");
+
+  const odd = await scene(t, { maximumAgeSeconds: 60 }, () => ({ ...active(), exp: 'soon' }));
+  await odd.check();
+  await odd.check();
+  t.equal(odd.questions(), 2, 'an exp that is no number');
+
+  const eternal = await scene(t, { maximumAgeSeconds: 60 }, () => ({
+    active: true,
+    token_type: 'Bearer',
+  }));
+  await eternal.check();
+  await eternal.check();
+  t.equal(eternal.questions(), 1, 'without exp its own time counts');
+});
+
+t.test('neither trouble nor an inactive token is remembered', async (t) => {
+  const answers: (object | undefined)[] = [undefined, { active: false }, active()];
+  const { check, questions } = await scene(t, { maximumAgeSeconds: 60 }, () => answers.shift());
+  t.strictSame(
+    [await check(), await check(), await check(), await check()],
+    ['refused', 'refused', 'granted', 'granted'],
+  );
+  t.equal(questions(), 3);
+});
+
+t.test('the cache is bounded; the token unused for longest goes first', async (t) => {
+  const { check, questions } = await scene(t, { maximumAgeSeconds: 60, maximumEntries: 2 });
+  for (const token of ['a', 'b', 'a', 'c', 'a']) await check(token);
+  t.equal(questions(), 3);
+  await check('b');
+  t.equal(questions(), 4);
+});
