@@ -431,8 +431,10 @@ t.test('a client that may not refresh gets no cookie', async (t) => {
   t.strictSame(setCookies(answer), []);
 });
 
-t.test('no cookie and no token is invalid_request', async (t) => {
-  isRefused(t, await browserRefresh(url, 'web', ownApp), 'invalid_request');
+t.test('an app whose cookie is gone learns that its session is over', async (t) => {
+  const answer = await browserRefresh(url, 'web', ownApp);
+  isRefused(t, answer, 'invalid_grant');
+  t.strictSame(setCookies(answer), [], 'there is nothing to clear');
   isRefused(t, await refresh(server, { id: 'web' }, 'hrt_x'), 'access_denied', 'not from an app');
 });
 

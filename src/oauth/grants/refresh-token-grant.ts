@@ -1,5 +1,11 @@
 /** The refresh token grant with rotation, RFC 6749 §6 and RFC 9700 §4.14.2. */
-import { invalidGrant, invalidRequest, TemporarilyUnavailable } from '../errors.ts';
+import type { Client } from '../client.ts';
+import {
+  invalidGrant,
+  invalidRequest,
+  type OAuthError,
+  TemporarilyUnavailable,
+} from '../errors.ts';
 import {
   deriveAccessSecret,
   deriveRefreshSecret,
@@ -38,7 +44,7 @@ export function refreshTokenGrant(tokens: TokenStore): Grant {
   return {
     grantType: 'refresh_token',
     async issue(request) {
-      if (request.refreshToken === undefined) throw invalidRequest('refresh_token is missing');
+      if (request.refreshToken === undefined) throw nothingPresented(request.client);
       const presented = request.presentedToken;
       if (presented?.kind !== 'refresh_token') {
         const { clientId } = request.client;
@@ -54,6 +60,15 @@ export function refreshTokenGrant(tokens: TokenStore): Grant {
     },
   };
 }
+
+/**
+ * A missing parameter is a mistake of the client (RFC 6749 §5.2). A missing cookie is none: the browser
+ * has let it expire, or the person has deleted it, and the app has to learn that the session is over.
+ */
+const nothingPresented = ({ clientId, delivery }: Client): OAuthError =>
+  delivery === 'cookie'
+    ? invalidGrant('no refresh cookie', { event: 'refresh_failed', clientId })
+    : invalidRequest('refresh_token is missing', { clientId });
 
 /** One decision and its effect; `changed` asks for another read, since nothing is decided on a stale one. */
 async function decideAndApply(

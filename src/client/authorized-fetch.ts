@@ -1,0 +1,62 @@
+/** `fetch` with an access token, for the APIs that may have it. */
+import type { Session } from './session.ts';
+
+export interface ApiAccess {
+  readonly session: Pick<Session, 'current' | 'replace'>;
+  /** Tells whether a token may go there. */
+  readonly isApi: (url: string) => boolean;
+}
+
+/**
+ * Notes which APIs refuse even a token that was issued a moment ago: their 401 has another reason, and
+ * a new token for each of their answers would be a storm.
+ */
+export function createRefusals() {
+  const refused = new Map<string, string>();
+  return {
+    isHopeless: (url: string, token: string) => refused.get(new URL(url).origin) === token,
+    note: (url: string, token: string) => void refused.set(new URL(url).origin, token),
+  };
+}
+
+/**
+ * Builds the function. A 401 is answered once by a new token and the same request again, if its body
+ * can be sent again. Requests to anywhere else pass through without a token.
+ *
+ * @see RFC 6750 §2.1, §5.3
+ */
+export function authorizedFetch(
+  { session, isApi }: ApiAccess,
+  fetch: typeof globalThis.fetch,
+): typeof globalThis.fetch {
+  const refusals = createRefusals();
+  return async (input, init) => {
+    const request = new Request(input, init);
+    if (!isApi(request.url)) return fetch(request);
+    const spare = init?.body instanceof ReadableStream ? undefined : request.clone();
+    const { signal } = request;
+    const token = await unlessAborted(session.current(), signal);
+    const response = await fetch(withToken(request, token));
+    if (response.status !== 401 || spare === undefined) return response;
+    if (refusals.isHopeless(request.url, token)) return response;
+    await response.body?.cancel();
+    const another = await unlessAborted(session.replace(token), signal);
+    const repeated = await fetch(withToken(spare, another));
+    if (repeated.status === 401) refusals.note(request.url, another);
+    return repeated;
+  };
+}
+
+function withToken(request: Request, token: string): Request {
+  request.headers.set('authorization', `Bearer ${token}`);
+  return request;
+}
+
+/** A caller that has gone does not wait; what it waited for goes on, for the others. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = new Promise<never>((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([promise, aborted]);
+}

@@ -1,0 +1,60 @@
+/** The same for axios, which is known here by its shape only. */
+import { type ApiAccess, createRefusals } from './authorized-fetch.ts';
+
+export interface AxiosRequest {
+  readonly headers: { set(name: string, value: string): unknown; get(name: string): unknown };
+  readonly data?: unknown;
+  /** Ours: keeps its place when axios copies a configuration, which a symbol would not. */
+  isRepeatedWithNewToken?: boolean;
+}
+
+/** As much of an axios instance as the interceptor needs. */
+export interface AxiosLike<Request extends AxiosRequest = AxiosRequest> {
+  readonly interceptors: {
+    readonly request: { use(onFulfilled: (request: Request) => Promise<Request>): number };
+    readonly response: {
+      use(onFulfilled: null, onRejected: (error: unknown) => Promise<unknown>): number;
+    };
+  };
+  getUri(request: Request): string;
+  request(request: Request): Promise<unknown>;
+}
+
+/** Adds the token to requests of this instance, and repeats them once with a new one after a 401. */
+export function attachToAxios<Request extends AxiosRequest>(
+  axios: AxiosLike<Request>,
+  { session, isApi }: ApiAccess,
+): void {
+  const refusals = createRefusals();
+  const { location } = globalThis as { location?: { href: string } };
+  const urlOf = (request: Request) => new URL(axios.getUri(request), location?.href).href;
+  const tokenIn = ({ headers }: Request) => String(headers.get('authorization')).slice(7);
+
+  axios.interceptors.request.use(async (request) => {
+    if (isApi(urlOf(request))) {
+      request.headers.set('authorization', `Bearer ${await session.current()}`);
+    }
+    return request;
+  });
+
+  axios.interceptors.response.use(null, async (error) => {
+    const { config, response } = error as { config?: Request; response?: { status: number } };
+    if (config === undefined || response?.status !== 401) throw error;
+    const url = urlOf(config);
+    const refused = tokenIn(config);
+    if (config.isRepeatedWithNewToken) refusals.note(url, refused);
+    const mayRepeat =
+      isApi(url) &&
+      isRepeatable(config.data) &&
+      !config.isRepeatedWithNewToken &&
+      !refusals.isHopeless(url, refused);
+    if (!mayRepeat) throw error;
+    await session.replace(refused);
+    config.isRepeatedWithNewToken = true;
+    return axios.request(config);
+  });
+}
+
+/** A stream is empty after it was sent. */
+const isRepeatable = (data: unknown): boolean =>
+  !(data instanceof ReadableStream) && typeof (data as { pipe?: unknown })?.pipe !== 'function';
