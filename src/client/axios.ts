@@ -1,36 +1,34 @@
 /** The same for axios, which is known here by its shape only. */
 import { type ApiAccess, createRefusals } from './authorized-fetch.ts';
 
-export interface AxiosRequest {
+/** What the interceptor touches of a request's configuration. */
+interface AxiosRequest {
   readonly headers: { set(name: string, value: string): unknown; get(name: string): unknown };
   readonly data?: unknown;
   /** Ours: keeps its place when axios copies a configuration, which a symbol would not. */
   isRepeatedWithNewToken?: boolean;
 }
 
+/* biome-ignore-start lint/suspicious/noExplicitAny: only so does an instance of every version fit */
 /** As much of an axios instance as the interceptor needs. */
-export interface AxiosLike<Request extends AxiosRequest = AxiosRequest> {
+export interface AxiosLike {
   readonly interceptors: {
-    readonly request: { use(onFulfilled: (request: Request) => Promise<Request>): number };
-    readonly response: {
-      use(onFulfilled: null, onRejected: (error: unknown) => Promise<unknown>): number;
-    };
+    readonly request: { use(onFulfilled: (request: any) => any): unknown };
+    readonly response: { use(onFulfilled: null, onRejected: (error: any) => any): unknown };
   };
-  getUri(request: Request): string;
-  request(request: Request): Promise<unknown>;
+  getUri(request: any): string;
+  request(request: any): Promise<unknown>;
 }
+/* biome-ignore-end lint/suspicious/noExplicitAny: only so does an instance of every version fit */
 
 /** Adds the token to requests of this instance, and repeats them once with a new one after a 401. */
-export function attachToAxios<Request extends AxiosRequest>(
-  axios: AxiosLike<Request>,
-  { session, isApi }: ApiAccess,
-): void {
+export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): void {
   const refusals = createRefusals();
   const { location } = globalThis as { location?: { href: string } };
-  const urlOf = (request: Request) => new URL(axios.getUri(request), location?.href).href;
-  const tokenIn = ({ headers }: Request) => String(headers.get('authorization')).slice(7);
+  const urlOf = (request: AxiosRequest) => new URL(axios.getUri(request), location?.href).href;
+  const tokenIn = ({ headers }: AxiosRequest) => String(headers.get('authorization')).slice(7);
 
-  axios.interceptors.request.use(async (request) => {
+  axios.interceptors.request.use(async (request: AxiosRequest) => {
     if (isApi(urlOf(request))) {
       request.headers.set('authorization', `Bearer ${await session.current()}`);
     }
@@ -38,7 +36,7 @@ export function attachToAxios<Request extends AxiosRequest>(
   });
 
   axios.interceptors.response.use(null, async (error) => {
-    const { config, response } = error as { config?: Request; response?: { status: number } };
+    const { config, response } = error as { config?: AxiosRequest; response?: { status: number } };
     if (config === undefined || response?.status !== 401) throw error;
     const url = urlOf(config);
     const refused = tokenIn(config);

@@ -4,12 +4,12 @@
  */
 import { authorizationServerEndpoints } from './authorization-server.ts';
 import { type ApiAccess, authorizedFetch } from './authorized-fetch.ts';
-import { type AxiosLike, type AxiosRequest, attachToAxios } from './axios.ts';
+import { type AxiosLike, attachToAxios } from './axios.ts';
 import { memoryRefreshTokenStore, type RefreshTokenStore } from './refresh-token-store.ts';
 import { createSession, type PasswordLogin } from './session.ts';
 import type { SignOutReason } from './tabs.ts';
 
-export type { AxiosLike, AxiosRequest } from './axios.ts';
+export type { AxiosLike } from './axios.ts';
 export { SignedOutError, TokenRequestError, UnavailableError } from './errors.ts';
 export { memoryRefreshTokenStore, type RefreshTokenStore } from './refresh-token-store.ts';
 export type { PasswordLogin } from './session.ts';
@@ -66,7 +66,7 @@ export interface TokenClient {
   /** `fetch` with the access token for `apiOrigins`, renewed once on a 401. @throws as `accessToken` */
   readonly fetch: typeof globalThis.fetch;
   /** The same for the requests of an axios instance. */
-  attachToAxios<Request extends AxiosRequest>(axios: AxiosLike<Request>): void;
+  attachToAxios(axios: AxiosLike): void;
   /**
    * Ends the session here, in the other tabs and at the authorization server.
    *

@@ -61,8 +61,11 @@ export const noOtherTabs: Tabs = {
 export function connectTabs(name: string, events: TabEvents): Tabs {
   if (typeof BroadcastChannel === 'undefined') return noOtherTabs;
   const channel = new BroadcastChannel(name);
-  const send = (message: Message) => channel.postMessage(message);
-  const announce: Tabs['announce'] = (kind, token) => send({ kind, token, sentAt: Date.now() });
+  let isOpen = true;
+  // A client that was closed still works, by itself.
+  const send = (message: Message) => isOpen && channel.postMessage(message);
+  const announce: Tabs['announce'] = (kind, token) =>
+    void send({ kind, token, sentAt: Date.now() });
   let noteAnswer = () => {};
 
   channel.onmessage = (event: MessageEvent) => {
@@ -93,8 +96,11 @@ export function connectTabs(name: string, events: TabEvents): Tabs {
       await Promise.race([answered, wait(ANSWER_MILLISECONDS)]);
     },
     announce,
-    announceSignOut: (reason) => send({ kind: 'signed-out', reason }),
-    close: () => channel.close(),
+    announceSignOut: (reason) => void send({ kind: 'signed-out', reason }),
+    close: () => {
+      isOpen = false;
+      channel.close();
+    },
   };
 }
 

@@ -1,0 +1,226 @@
+/** Requests to APIs through the token client: its `fetch`, and an axios instance. */
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { Readable } from 'node:stream';
+import axios from 'axios';
+import t, { type Test } from 'tap';
+import { SignedOutError, UnavailableError } from '../../src/client/client.ts';
+import { createTokenGuard } from '../../src/resource-server/resource-server.ts';
+import { listen } from '../resource-server/apis.ts';
+import { ALICE_PASSWORD, createCast, revoke } from '../support/fixtures.ts';
+import { startServer } from '../support/server.ts';
+import { startClient, type TestClient } from './network.ts';
+
+const server = await startServer(t, { isRateLimitOn: false });
+const { p1 } = await createCast(server);
+const api = await server.dependencies.clients.create({
+  clientId: 'api',
+  clientType: 'confidential',
+  introspectionRight: 'any',
+});
+const guard = createTokenGuard({
+  introspectionEndpoint: `${server.url}/introspect`,
+  clientId: 'api',
+  clientSecret: api.clientSecret as string,
+});
+t.teardown(() => guard.close());
+
+interface Echo {
+  readonly method: string;
+  readonly authorization: string | undefined;
+  readonly body: string;
+}
+
+/** Answers what it was asked; behind the guard, if there is one. */
+async function echo(t: Test, isGuarded = true): Promise<{ url: string; asked: Echo[] }> {
+  const asked: Echo[] = [];
+  const answer: RequestListener = async (request, response) => {
+    const { method = '', headers } = request;
+    const body = await read(request);
+    const { authorization } = headers;
+    asked.push({ method, authorization, body });
+    response.setHeader('content-type', 'application/json');
+    const { pathname } = new URL(request.url ?? '', 'http://localhost');
+    if (pathname === '/refuses') response.writeHead(401);
+    const serve = () => response.end(JSON.stringify({ method, body }));
+    if (isGuarded && pathname !== '/refuses') guard.requireScope()(request, response, serve);
+    else serve();
+  };
+  return { url: await listen(t, answer), asked };
+}
+
+async function read(request: IncomingMessage): Promise<string> {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  return body;
+}
+
+const login = async (client: TestClient) => {
+  await client.login({ username: 'alice', password: ALICE_PASSWORD });
+  return client.accessToken();
+};
+
+const rejection = (promise: Promise<unknown>) =>
+  promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+const { fetch: plainFetch } = globalThis;
+const refreshes = (client: TestClient) => client.network.count('/token refresh_token');
+
+t.test('an API gets the token, any other host does not', async (t) => {
+  const own = await echo(t);
+  const foreign = await echo(t, false);
+  const client = startClient(t, server, { apiOrigins: [own.url], fetch: plainFetch });
+  const token = await login(client);
+  t.equal((await client.fetch(`${own.url}/notes`)).status, 200);
+  t.equal(own.asked[0]?.authorization, `Bearer ${token}`);
+  t.equal((await client.fetch(`${foreign.url}/notes`)).status, 200);
+  t.equal(foreign.asked[0]?.authorization, undefined);
+
+  const redirecting = await listen(t, (_request, response) => {
+    response.writeHead(307, { location: `${foreign.url}/` }).end();
+  });
+  const another = startClient(t, server, { apiOrigins: [redirecting], fetch: plainFetch });
+  await login(another);
+  await another.fetch(redirecting);
+  t.equal(foreign.asked[1]?.authorization, undefined, 'nor after a redirect');
+});
+
+t.test('a 401 is answered by a new token and the same request, once', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const token = await login(client);
+  await revoke(server, p1, token);
+  const response = await client.fetch(`${url}/notes`, { method: 'PUT', body: 'a note' });
+  t.strictSame(await response.json(), { method: 'PUT', body: 'a note' });
+  t.equal(asked.length, 2);
+  t.not(asked[0]?.authorization, asked[1]?.authorization);
+  t.equal(refreshes(client), 1);
+
+  await revoke(server, p1, await client.accessToken());
+  const statuses = await Promise.all(
+    Array.from({ length: 10 }, async (_, n) => {
+      const each = await client.fetch(`${url}/${n}`);
+      return each.status;
+    }),
+  );
+  t.strictSame(new Set(statuses), new Set([200]));
+  t.equal(refreshes(client), 2, 'one refresh for all of them');
+});
+
+t.test('every kind of body that can be sent again is', async (t) => {
+  const { url } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url], fetch: plainFetch });
+  const bodies: Record<string, () => [string | URL | Request, RequestInit?]> = {
+    text: () => [url, { method: 'POST', body: 'x=1' }],
+    form: () => [new URL(url), { method: 'POST', body: new URLSearchParams({ x: '1' }) }],
+    bytes: () => [url, { method: 'POST', body: new TextEncoder().encode('x=1') }],
+    blob: () => [url, { method: 'POST', body: new Blob(['x=1']) }],
+    'a request': () => [new Request(url, { method: 'POST', body: 'x=1' })],
+  };
+  for (const [name, build] of Object.entries(bodies)) {
+    await revoke(server, p1, await login(client));
+    const response = await client.fetch(...build());
+    t.match(await response.json(), { body: 'x=1' }, name);
+  }
+  await revoke(server, p1, await login(client));
+  const stream = new Blob(['x=1']).stream();
+  const init = { method: 'POST', body: stream, duplex: 'half' } as RequestInit;
+  t.equal((await client.fetch(url, init)).status, 401, 'a stream is spent');
+});
+
+t.test('an API that refuses every token causes one refresh, not one per request', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  await login(client);
+  for (let n = 0; n < 5; n++) t.equal((await client.fetch(`${url}/refuses`)).status, 401);
+  t.equal(refreshes(client), 1);
+  t.equal(asked.length, 6);
+  await revoke(server, p1, await client.accessToken());
+  t.equal((await client.fetch(`${url}/notes`)).status, 401, 'which the origin has to bear');
+});
+
+t.test('a request that finds nobody signed in is rejected, and sent to nobody', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  t.type(await rejection(client.fetch(url)), SignedOutError);
+  await login(client);
+  await client.logout();
+  t.type(await rejection(client.fetch(url)), SignedOutError);
+  t.equal(asked.length, 0);
+});
+
+t.test('a request during trouble is rejected, and the session goes on', async (t) => {
+  const { url } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url], patienceSeconds: 0.2 });
+  client.network.expiresInSeconds = 0;
+  await client.login({ username: 'alice', password: ALICE_PASSWORD });
+  client.network.loss = ({ what }) => (what.startsWith('/token') ? 'before' : undefined);
+  t.type(await rejection(client.fetch(url)), UnavailableError);
+  t.ok(client.isSignedIn);
+});
+
+t.test('whoever aborts does not wait, and stops nobody else', async (t) => {
+  const { url } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  client.network.expiresInSeconds = 0;
+  await client.login({ username: 'alice', password: ALICE_PASSWORD });
+  client.network.expiresInSeconds = 60;
+  let release = () => {};
+  const held = new Promise<undefined>((resolve) => {
+    release = () => resolve(undefined);
+  });
+  client.network.loss = ({ what }) => (what.startsWith('/token') ? held : undefined);
+  const controller = new AbortController();
+  const leaving = rejection(client.fetch(url, { signal: controller.signal }));
+  const staying = client.fetch(url);
+  controller.abort();
+  t.match(await leaving, { name: 'AbortError' });
+  release();
+  t.equal((await staying).status, 200);
+  t.equal(refreshes(client), 1);
+  const gone = client.fetch(url, { signal: AbortSignal.abort() });
+  t.match(await rejection(gone), { name: 'AbortError' });
+});
+
+t.test('axios does the same', async (t) => {
+  const own = await echo(t);
+  const foreign = await echo(t, false);
+  const client = startClient(t, server, { apiOrigins: [own.url] });
+  const http = axios.create({ baseURL: own.url });
+  client.attachToAxios(http);
+  t.type(await rejection(http.get('/notes')), SignedOutError);
+
+  const token = await login(client);
+  t.strictSame((await http.get('/notes')).data, { method: 'GET', body: '' });
+  t.equal(own.asked[0]?.authorization, `Bearer ${token}`);
+  await http.get(foreign.url);
+  t.equal(foreign.asked[0]?.authorization, undefined);
+
+  await revoke(server, p1, token);
+  const { data } = await http.post('/notes', { a: 'note' });
+  t.strictSame(JSON.parse(data.body), { a: 'note' }, 'the same body again');
+  t.equal(refreshes(client), 1);
+
+  await revoke(server, p1, await client.accessToken());
+  await Promise.all([http.get('/1'), http.get('/2'), http.get('/3')]);
+  t.equal(refreshes(client), 2);
+
+  for (let n = 0; n < 3; n++) {
+    t.match(await rejection(http.get('/refuses')), { response: { status: 401 } });
+  }
+  t.equal(refreshes(client), 3);
+  t.match(await rejection(http.get('http://127.0.0.1:1/')), { isAxiosError: true });
+});
+
+t.test('axios sends no stream twice', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create({ baseURL: url });
+  client.attachToAxios(http);
+  await revoke(server, p1, await login(client));
+  const refused = await rejection(http.post('/', Readable.from(['x'])));
+  t.match(refused, { response: { status: 401 } });
+  t.equal(asked.length, 1);
+});
