@@ -1,30 +1,10 @@
 /** Swagger UI as a newcomer uses it: in a real browser, with the demo, and with what is filled in. */
-import { existsSync } from 'node:fs';
-import { type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
+import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
 import { demo, ensureDemo } from '../../src/demo.ts';
+import { launchChromium, needsChromium } from '../support/chromium.ts';
 import { basic, send } from '../support/client.ts';
 import { startServer } from '../support/server.ts';
-
-const executablePath = [
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-].find((path) => existsSync(path));
-const needsBrowser = {
-  skip: executablePath === undefined && 'no chromium is installed: apt-get install chromium',
-};
-/** No request but those of the page. */
-const quietly = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 
 const server = await startServer(t);
 await ensureDemo(server.dependencies);
@@ -62,7 +42,7 @@ t.test('the OpenAPI document is at /docs/json and at /docs/yaml', async (t) => {
 
 t.test(
   'MET-11 ASVS 14.3.3: a newcomer logs in, gets tokens and introspects, and nothing is kept',
-  needsBrowser,
+  needsChromium,
   async (t) => {
     const { page, errors, origins } = await openDocs(t);
 
@@ -110,7 +90,7 @@ t.test(
   },
 );
 
-t.test('a 401 is shown, and the browser does not ask for a password', needsBrowser, async (t) => {
+t.test('a 401 is shown, and the browser does not ask for a password', needsChromium, async (t) => {
   // Whatever the browser asks for, it gets: only a question that is never put leaves the 401.
   const httpCredentials = { username: demo.apiClientId, password: demo.apiClientSecret };
   const { page } = await openDocs(t, { httpCredentials });
@@ -130,11 +110,7 @@ interface Docs {
 }
 
 async function openDocs(t: Test, options: BrowserContextOptions = {}): Promise<Docs> {
-  const browser = await chromium.launch({
-    executablePath: executablePath as string,
-    args: quietly,
-  });
-  t.teardown(() => browser.close());
+  const browser = await launchChromium(t);
   const page = await browser.newPage(options);
   const errors: string[] = [];
   const origins = new Set<string>();
