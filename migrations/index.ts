@@ -4,5 +4,9 @@
  * A list in code and not a folder to search, so that a compiled and packed install has every one.
  */
 import { Migration20261120000000 } from './Migration20261120000000.ts';
+import { Migration20261121000000 } from './Migration20261121000000.ts';
 
-export const migrations = [{ name: 'Migration20261120000000', class: Migration20261120000000 }];
+export const migrations = [
+  { name: 'Migration20261120000000', class: Migration20261120000000 },
+  { name: 'Migration20261121000000', class: Migration20261121000000 },
+];

@@ -39,6 +39,10 @@ export interface Config {
   /** Passwords that may wait to be hashed, per process, before logins are shed with 503. */
   readonly hashQueueLimit: number;
   readonly maximumConnections: number;
+  /** Connections of their own, for counting failed credentials. */
+  readonly maximumCounterConnections: number;
+  /** How long a login waits for the counters; then it is answered 503. */
+  readonly counterDeadlineSeconds: number;
   /** Most requests that share one statement, see `storage/coalescer.ts`. */
   readonly maximumBatch: number;
   /** Most requests that wait for a statement of one kind; more are shed with 503. */
@@ -97,6 +101,8 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     argon2: { memoryKibibytes: 19_456, iterations: 2, parallelism: 1 },
     hashQueueLimit: 128,
     maximumConnections: 10,
+    maximumCounterConnections: 2,
+    counterDeadlineSeconds: 1,
     maximumBatch: 64,
     maximumWaiting: 4096,
     maximumInFlight: 3,

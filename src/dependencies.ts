@@ -13,6 +13,7 @@ import type { OriginStore, TokenStore } from './oauth/ports.ts';
 import { type ClientRegistry, createClientRegistry } from './storage/client-registry.ts';
 import { type Database, openDatabase } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
+import { createFailureCounters, uncounted } from './storage/failure-counters.ts';
 import { migrate } from './storage/migrate.ts';
 import { createOriginStore } from './storage/origin-store.ts';
 import {
@@ -21,6 +22,7 @@ import {
   type ResourceOwnerRegistry,
 } from './storage/resource-owner-registry.ts';
 import { createSessionRegistry, type SessionRegistry } from './storage/session-registry.ts';
+import { openSidePool } from './storage/side-pool.ts';
 import { createTokenStore } from './storage/token-store.ts';
 
 export interface Dependencies {
@@ -63,7 +65,7 @@ export async function createDependencies(
         ? await migrate(config.migrationDatabaseUrl ?? databaseUrl)
         : [];
     const database = await openDatabase({ ...config, databaseUrl });
-    return { ...compose(config, database, embedded), appliedMigrations };
+    return { ...compose({ ...config, databaseUrl }, database, embedded), appliedMigrations };
   } catch (error) {
     await embedded?.stopIfIdle();
     throw error;
@@ -71,7 +73,7 @@ export async function createDependencies(
 }
 
 function compose(
-  config: Config,
+  config: Config & { readonly databaseUrl: string },
   database: Database,
   embedded: EmbeddedPostgres | undefined,
 ): Omit<Dependencies, 'appliedMigrations'> {
@@ -82,9 +84,20 @@ function compose(
   const passwords = createPasswordHasher(config.argon2, gate);
   const tokens = createTokenStore(database, config);
   const resourceOwnerStore = createResourceOwnerStore(database);
+  const counterPool = openSidePool({
+    databaseUrl: config.databaseUrl,
+    maximumConnections: config.maximumCounterConnections,
+    deadlineSeconds: config.counterDeadlineSeconds,
+  });
+  const failures = config.isRateLimitOn
+    ? createFailureCounters(counterPool, {
+        ...config,
+        maximumInFlight: config.maximumCounterConnections,
+      })
+    : uncounted;
   const grants = [
     ...(config.isPasswordGrantOn
-      ? [passwordGrant({ tokens, resourceOwners: resourceOwnerStore, passwords })]
+      ? [passwordGrant({ tokens, resourceOwners: resourceOwnerStore, passwords, failures })]
       : []),
     refreshTokenGrant(tokens),
   ];
@@ -93,12 +106,13 @@ function compose(
     config,
     database,
     tokens,
-    authorizationServer: createAuthorizationServer(tokens, grants, cookies),
+    authorizationServer: createAuthorizationServer({ tokens, failures }, grants, cookies),
     origins: createOriginStore(database),
     clients: createClientRegistry(database, cookies),
     resourceOwners: createResourceOwnerRegistry(database, passwords),
     sessions: createSessionRegistry(database),
     async close() {
+      await counterPool.close();
       await database.close();
       await embedded?.stopIfIdle();
     },

@@ -37,11 +37,14 @@ export const maintenanceCommands: readonly Command[] = [
           client_secrets: pruned.clientSecrets,
           clients: pruned.clients,
           security_events: pruned.securityEvents,
+          failure_counters: pruned.failureCounters,
+          familiar_networks: pruned.familiarNetworks,
         },
         text:
           `Deleted ${pruned.families} sessions, ${pruned.accessTokens} access tokens, ` +
-          `${pruned.clientSecrets} client secrets, ${pruned.clients} clients and ` +
-          `${pruned.securityEvents} security events.`,
+          `${pruned.clientSecrets} client secrets, ${pruned.clients} clients, ` +
+          `${pruned.securityEvents} security events, ${pruned.failureCounters} failure counters and ` +
+          `${pruned.familiarNetworks} familiar networks.`,
       };
     },
   },

@@ -1,6 +1,6 @@
 /** Request limits per client and address, counted after the body was read and before anything is looked up. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { addressOf } from './address.ts';
+import { networkOf } from './address.ts';
 
 export interface ClientLimit {
   readonly requests: number;
@@ -28,7 +28,7 @@ export function createClientLimit(
   const count = app.createRateLimit({
     max: requests,
     timeWindow: windowSeconds * 1000,
-    keyGenerator: (request) => `${clientIds.get(request)} ${addressOf(request)}`,
+    keyGenerator: (request) => `${clientIds.get(request)} ${networkOf(request)}`,
   });
   return async (request, reply, clientId = '') => {
     clientIds.set(request, clientId);

@@ -2,7 +2,12 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { OAuthError, type OAuthErrorCode, TemporarilyUnavailable } from '../oauth/errors.ts';
+import {
+  OAuthError,
+  type OAuthErrorCode,
+  TemporarilyUnavailable,
+  TooManyFailures,
+} from '../oauth/errors.ts';
 import { addressOf } from './address.ts';
 
 /** RFC 7617 §2. A 401 without a challenge would violate RFC 9110 §15.5.2. */
@@ -15,6 +20,7 @@ export const BASIC_CHALLENGE = 'Basic realm="heirloom"';
  * | `access_denied`           | 403           | its code                  |                    |
  * | any other `OAuthError`    | 400           | its code                  |                    |
  * | `TemporarilyUnavailable`  | 503           | `temporarily_unavailable` | `Retry-After`      |
+ * | `TooManyFailures`         | 429           | `temporarily_unavailable` | `Retry-After`      |
  * | too many requests         | 429           | `temporarily_unavailable` | `Retry-After`      |
  * | the framework's 4xx       | as it says    | `invalid_request`         |                    |
  * | anything else             | 500           | `server_error`            | `X-Request-Id`     |
@@ -30,6 +36,23 @@ export function handleError(
     return reply
       .code(503)
       .header('retry-after', error.retryAfterSeconds)
+      .send({ error: 'temporarily_unavailable' });
+  }
+  if (error instanceof TooManyFailures) {
+    const { message: detail, context, retryAfterSeconds } = error;
+    const event = context.securityEvent ?? context.event;
+    // Once a window it is news; the rest would fill the log at the attacker's pace.
+    const level = context.securityEvent === undefined ? 'info' : 'warn';
+    request.log[level]({
+      ...context,
+      event,
+      outcome: 'refused',
+      detail,
+      address: addressOf(request),
+    });
+    return reply
+      .code(429)
+      .header('retry-after', retryAfterSeconds)
       .send({ error: 'temporarily_unavailable' });
   }
   const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;

@@ -6,7 +6,7 @@ import { invalidRequest, OAuthError } from '../oauth/errors.ts';
 import type { IssuedTokens, TokenRequest } from '../oauth/grants/grant.ts';
 import type { RequestOrigin } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
-import { addressOf } from './address.ts';
+import { addressOf, networkOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
 import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
@@ -147,6 +147,7 @@ function originOf(request: FastifyRequest, deviceLabel: string | undefined): Req
   }
   return {
     address: addressOf(request),
+    network: networkOf(request),
     userAgent: request.headers['user-agent']?.slice(0, MAXIMUM_USER_AGENT_CHARACTERS),
     deviceLabel,
   };

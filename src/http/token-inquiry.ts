@@ -1,6 +1,7 @@
 /** The request of RFC 7009 §2.1 and of RFC 7662 §2.1: a token and a client. */
 import type { FastifyRequest } from 'fastify';
 import type { TokenInquiry } from '../oauth/authorization-server.ts';
+import { networkOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
 import { type Form, readParameters } from './form.ts';
 
@@ -13,5 +14,6 @@ export function readTokenInquiry(form: Form, request: FastifyRequest): TokenInqu
   return {
     credentials: readClientCredentials(request.headers.authorization, parameters),
     token: parameters.token,
+    network: () => networkOf(request),
   };
 }

@@ -11,13 +11,14 @@ import {
 import {
   invalidClient,
   invalidRequest,
+  TooManyFailures,
   unauthorizedClient,
   unsupportedGrantType,
 } from './errors.ts';
 import type { Grant, IssuedTokens, TokenRequest } from './grants/grant.ts';
 import { decideIntrospection, type Introspection } from './introspection.ts';
 import { type PresentedToken, parseOpaqueToken } from './opaque-token.ts';
-import type { LookUp, TokenStore } from './ports.ts';
+import type { FailureCounters, LookUp, TokenStore } from './ports.ts';
 import { decideRevocation } from './revocation.ts';
 import { parseScope } from './scope.ts';
 
@@ -25,7 +26,11 @@ import { parseScope } from './scope.ts';
 export interface TokenInquiry {
   readonly credentials: PresentedClientCredentials | undefined;
   readonly token: string | undefined;
+  /** Where the request comes from, as `RequestOrigin` has it; asked for when authentication has failed. */
+  readonly network: () => string;
 }
+
+type ClientRequest = Pick<TokenInquiry, 'credentials' | 'network'>;
 
 /** RFC 7009 §2.1, as it may come from a browser. */
 export interface RevocationRequest extends TokenInquiry {
@@ -69,10 +74,29 @@ export interface AuthorizationServer {
 
 /** Builds the server from its grants, in the order in which they are announced. */
 export function createAuthorizationServer(
-  tokens: TokenStore,
+  { tokens, failures }: { readonly tokens: TokenStore; readonly failures: FailureCounters },
   grants: readonly Grant[],
   { isCookieDeliverySafe }: { readonly isCookieDeliverySafe: boolean },
 ): AuthorizationServer {
+  const requireClient = (request: ClientRequest, lookUp: LookUp) => {
+    const authentication = authenticateClient(request.credentials, lookUp.client);
+    if (authentication.outcome === 'failed') return refuseClient(request, authentication.detail);
+    const { client, secretDigest } = authentication;
+    if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);
+    return client;
+  };
+  /** Counted after the secret was compared, so that the right one is never refused. */
+  const refuseClient = async (
+    { credentials, network }: ClientRequest,
+    detail: string,
+  ): Promise<never> => {
+    const clientId = credentials?.clientId;
+    const failure = { clientId, network: network() };
+    const { retryAfterSeconds, securityEvent } = await failures.countClientFailure(failure);
+    const context = { event: 'client_authentication_failed', clientId, securityEvent } as const;
+    if (retryAfterSeconds === undefined) throw invalidClient(detail, context);
+    throw new TooManyFailures('too many failed clients', retryAfterSeconds, context);
+  };
   return {
     grantTypes: grants.map(({ grantType }) => grantType),
 
@@ -86,7 +110,8 @@ export function createAuthorizationServer(
           : undefined;
       const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
       if (lookUp.client !== undefined) request.noteClient(lookUp.client);
-      const client = requireClient(tokens, request.credentials, lookUp);
+      const network = () => request.origin.network;
+      const client = await requireClient({ ...request, network }, lookUp);
       assertOwnApp(client, browser, isCookieDeliverySafe);
       if (grant === undefined)
         throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
@@ -110,11 +135,12 @@ export function createAuthorizationServer(
       });
     },
 
-    async revoke({ credentials, token: inBody, browser, noteClient }) {
+    async revoke(request) {
+      const { credentials, token: inBody, browser, noteClient } = request;
       const presented = parse(candidateRefreshToken(inBody, browser));
       const lookUp = await lookUpFor(tokens, credentials, presented);
       if (lookUp.client !== undefined) noteClient(lookUp.client);
-      const client = requireClient(tokens, credentials, lookUp);
+      const client = await requireClient(request, lookUp);
       assertOwnApp(client, browser, isCookieDeliverySafe);
       const isRefreshToken = inBody !== undefined && presented?.kind === 'refresh_token';
       const { token, isFromCookie: isCookieSpent } = acceptForRevocation(
@@ -143,10 +169,11 @@ export function createAuthorizationServer(
       }
     },
 
-    async introspect({ credentials, token }) {
+    async introspect(inquiry) {
+      const { credentials, token } = inquiry;
       const presented = parse(token);
       const lookUp = await lookUpFor(tokens, credentials, presented);
-      const caller = requireClient(tokens, credentials, lookUp);
+      const caller = await requireClient(inquiry, lookUp);
       // RFC 7662 §4: the caller must be authenticated, and a public client cannot be.
       if (caller.clientType === 'public')
         throw invalidClient('public client introspects', { clientId: caller.clientId });
@@ -164,20 +191,3 @@ const lookUpFor = (
   credentials: PresentedClientCredentials | undefined,
   token: PresentedToken | undefined,
 ): Promise<LookUp> => tokens.lookUp({ clientId: credentials?.clientId, token });
-
-function requireClient(
-  tokens: TokenStore,
-  credentials: PresentedClientCredentials | undefined,
-  lookUp: LookUp,
-): Client {
-  const authentication = authenticateClient(credentials, lookUp.client);
-  if (authentication.outcome === 'failed') {
-    throw invalidClient(authentication.detail, {
-      event: 'client_authentication_failed',
-      clientId: credentials?.clientId,
-    });
-  }
-  const { client, secretDigest } = authentication;
-  if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);
-  return client;
-}

@@ -53,7 +53,12 @@ export interface RefusalContext {
 }
 
 /** Kinds of events that somebody should look at; the durable ones are rows of `security_event`. */
-export type SecurityEventKind = 'refresh_token_replay' | 'refresh_token_of_another_client';
+export type SecurityEventKind =
+  | 'refresh_token_replay'
+  | 'refresh_token_of_another_client'
+  | 'password_guessing'
+  | 'password_spraying'
+  | 'client_secret_guessing';
 
 /** A refusal that the protocol defines. `description` is for the client, `detail` for the log only. */
 export class OAuthError extends Error {
@@ -111,5 +116,21 @@ export class TemporarilyUnavailable extends Error {
   constructor(detail: string, options: { retryAfterSeconds?: number; cause?: unknown } = {}) {
     super(detail, { cause: options.cause });
     this.retryAfterSeconds = options.retryAfterSeconds ?? 1;
+  }
+}
+
+/**
+ * Too many failed credentials: 429, which says nothing about those that were just shown. RFC 6749 has no
+ * code for it (RFC 6585 §4).
+ */
+export class TooManyFailures extends Error {
+  override readonly name = 'TooManyFailures';
+  readonly retryAfterSeconds: number;
+  readonly context: RefusalContext;
+
+  constructor(detail: string, retryAfterSeconds: number, context: RefusalContext = {}) {
+    super(detail);
+    this.retryAfterSeconds = retryAfterSeconds;
+    this.context = context;
   }
 }

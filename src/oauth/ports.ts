@@ -34,6 +34,8 @@ export interface AccessToken {
 /** Where a request comes from; kept with a family so that people recognise their sessions. */
 export interface RequestOrigin {
   readonly address: string;
+  /** What one party is likely to hold as a whole: an IPv4 address, or the /64 of an IPv6 one. */
+  readonly network: string;
   readonly userAgent: string | undefined;
   /** What the client calls the device, e.g. "Alice's phone". */
   readonly deviceLabel: string | undefined;
@@ -167,6 +169,48 @@ export interface ResourceOwnerStore {
   findByUsername(username: string): Promise<ResourceOwner | undefined>;
   /** Replaces a hash by one with current parameters, unless the password was changed meanwhile. */
   upgradePasswordHash(owner: ResourceOwner, passwordHash: string): Promise<void>;
+}
+
+/** A password that is about to be verified. */
+export interface LoginAttempt {
+  /** Undefined for a name that belongs to nobody, which is counted all the same. */
+  readonly subject: string | undefined;
+  /** SHA-256 of the normalised name. */
+  readonly usernameDigest: Buffer;
+  readonly network: string;
+  readonly clientId: string;
+}
+
+/** `reserved`: counted as a failure already, so that parallel guesses cannot slip past. */
+export type LoginReservation =
+  | { readonly outcome: 'refused'; readonly retryAfterSeconds: number }
+  | {
+      readonly outcome: 'reserved';
+      /** The password was wrong. Answers what is to be logged about it, once a window. */
+      failed(): SecurityEventKind | undefined;
+      /** It was right: clears the account's counters. Never rejects. */
+      succeeded(): Promise<void>;
+      /** It was not verified at all: takes the count back. Never rejects. */
+      released(): Promise<void>;
+    };
+
+export interface FailedClientAuthentication {
+  readonly clientId: string | undefined;
+  readonly network: string;
+}
+
+/** Undefined while there were few enough. */
+export interface ClientFailures {
+  readonly retryAfterSeconds: number | undefined;
+  readonly securityEvent: SecurityEventKind | undefined;
+}
+
+/** Counts failed credentials, exactly and for all instances together. */
+export interface FailureCounters {
+  /** @throws TemporarilyUnavailable when nobody can count: guesses are never unlimited */
+  reserveLogin(attempt: LoginAttempt): Promise<LoginReservation>;
+  /** Never rejects: a client that failed to authenticate is refused anyway. */
+  countClientFailure(failure: FailedClientAuthentication): Promise<ClientFailures>;
 }
 
 /**

@@ -117,7 +117,9 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
  * would be kept when they are large, so plans are generic and may not scan. Ending a person's families
  * relies on READ COMMITTED, whatever the database's default is.
  */
-const connectionSettings = (options: DatabaseOptions): string =>
+export const connectionSettings = (
+  options: Pick<DatabaseOptions, 'statementTimeoutSeconds' | 'lockTimeoutSeconds'>,
+): string =>
   [
     `set statement_timeout = '${options.statementTimeoutSeconds}s'`,
     `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
@@ -139,7 +141,8 @@ const checkStatement: Statement = {
   text: 'select from server_state where id = 1 and not pg_is_in_recovery()',
 };
 
-async function runOn<Row extends pg.QueryResultRow>(
+/** Runs a named statement. @throws TemporarilyUnavailable as `Database.run` does */
+export async function runOn<Row extends pg.QueryResultRow>(
   on: pg.Pool | pg.PoolClient,
   statement: Statement,
   values: readonly unknown[],

@@ -194,6 +194,8 @@ export const ServerStateEntity = defineEntity({
     pulseAt: instant().defaultRaw('clock_timestamp()'),
     outageBeganAt: instant().nullable(),
     resumedAt: instant().nullable(),
+    /** Keys the buckets that unknown names share, or anybody could work out who is in whose. */
+    nameKey: p.uuid().defaultRaw('gen_random_uuid()'),
   },
   checks: [
     { name: 'server_state_one_row', expression: 'id = 1' },
@@ -202,6 +204,37 @@ export const ServerStateEntity = defineEntity({
       expression: 'num_nulls(outage_began_at, resumed_at) in (0, 2)',
     },
   ],
+});
+
+/**
+ * Failed credentials of one kind: an account's, a network's, or both together's. Holds no names: a key is a
+ * kind and a digest, and unknown names share a fixed number of them.
+ */
+export const FailureCounterEntity = defineEntity({
+  name: 'FailureCounter',
+  tableName: 'failure_counter',
+  indexes: [{ name: 'failure_counter_expires_at_index', properties: ['expiresAt'] }],
+  properties: {
+    key: p.blob().primary(),
+    failures: p.bigint(),
+    /** From here on the row counts as absent. */
+    expiresAt: instant(),
+    /** An account that is being guessed: when the next stranger may try. */
+    throttledUntil: instant().nullable(),
+  },
+  checks: [{ name: 'failure_counter_key', expression: 'octet_length(key) = 17' }],
+});
+
+/** Where a person has logged in from lately: /24 or /64. Whoever guesses elsewhere cannot lock these out. */
+export const FamiliarNetworkEntity = defineEntity({
+  name: 'FamiliarNetwork',
+  tableName: 'familiar_network',
+  indexes: [{ name: 'familiar_network_last_login_at_index', properties: ['lastLoginAt'] }],
+  properties: {
+    resourceOwner: () => p.manyToOne(ResourceOwnerEntity).primary().deleteRule('cascade'),
+    network: p.text().primary(),
+    lastLoginAt: instant(),
+  },
 });
 
 /** Something that somebody should look at. Holds no token material. */
@@ -234,4 +267,6 @@ export const entities = [
   AccessTokenEntity,
   ServerStateEntity,
   SecurityEventEntity,
+  FailureCounterEntity,
+  FamiliarNetworkEntity,
 ];

@@ -1,5 +1,6 @@
 /** Housekeeping: deletes what is dead for good, in batches that hold no lock for long. */
 import type { Database } from './database.ts';
+import { FAMILIAR_DAYS } from './failure-statements.ts';
 import type { Statement } from './statement.ts';
 
 /** How many rows went. */
@@ -9,6 +10,8 @@ export interface Pruned {
   readonly clientSecrets: number;
   readonly clients: number;
   readonly securityEvents: number;
+  readonly failureCounters: number;
+  readonly familiarNetworks: number;
 }
 
 const BATCH_ROWS = 500;
@@ -62,6 +65,27 @@ const pruneSecurityEvents: Statement = {
   )`,
 };
 
+/** Index: failure_counter_expires_at_index. */
+const pruneFailureCounters: Statement = {
+  name: 'heirloom-prune-failure-counters',
+  text: `
+  delete from failure_counter where key in (
+    select key from failure_counter where expires_at <= clock_timestamp()
+    order by expires_at limit ${BATCH_ROWS} for update skip locked
+  )`,
+};
+
+/** Index: familiar_network_last_login_at_index. */
+const pruneFamiliarNetworks: Statement = {
+  name: 'heirloom-prune-familiar-networks',
+  text: `
+  delete from familiar_network where (resource_owner_id, network) in (
+    select resource_owner_id, network from familiar_network
+    where last_login_at < clock_timestamp() - interval '${FAMILIAR_DAYS} days'
+    order by last_login_at limit ${BATCH_ROWS} for update skip locked
+  )`,
+};
+
 /**
  * Prunes everything that is due, batch by batch.
  *
@@ -86,5 +110,7 @@ export async function prune(
     clientSecrets: await drain(pruneClientSecrets),
     clients: await drain(pruneClients),
     securityEvents: await drain(pruneSecurityEvents),
+    failureCounters: await drain(pruneFailureCounters),
+    familiarNetworks: await drain(pruneFamiliarNetworks),
   };
 }

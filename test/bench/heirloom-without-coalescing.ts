@@ -2,11 +2,13 @@
  * Heirloom with one statement per look-up, sent at once: what a lone request would cost if there were no
  * coalescer to pass through. Everything else is the product's own.
  */
+
 import { buildApp } from '../../src/app.ts';
 import { loadConfig } from '../../src/config.ts';
 import { createDependencies } from '../../src/dependencies.ts';
 import { createAuthorizationServer } from '../../src/oauth/authorization-server.ts';
 import type { TokenStore } from '../../src/oauth/ports.ts';
+import { uncounted } from '../../src/storage/failure-counters.ts';
 import { lookUpStatement } from '../../src/storage/hot-statements.ts';
 import {
   type LookUpRow,
@@ -30,7 +32,9 @@ const direct: TokenStore = {
 };
 const app = await buildApp({
   config,
-  authorizationServer: createAuthorizationServer(direct, [], { isCookieDeliverySafe: true }),
+  authorizationServer: createAuthorizationServer({ tokens: direct, failures: uncounted }, [], {
+    isCookieDeliverySafe: true,
+  }),
   origins,
   checkReadiness: () => database.checkConnection(),
 });

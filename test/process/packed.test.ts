@@ -71,7 +71,9 @@ t.test('a packed install migrates and serves, and leaves the consumer’s Node a
     env: { ...env, DATABASE_URL: url },
   });
   t.equal(migrated.code, 0, migrated.stderr);
-  t.strictSame(JSON.parse(migrated.stdout), { applied: ['Migration20261120000000'] });
+  t.strictSame(JSON.parse(migrated.stdout), {
+    applied: ['Migration20261120000000', 'Migration20261121000000'],
+  });
   const tables = await inspect.query("select from pg_tables where tablename = 'token_family'");
   t.equal(tables.rowCount, 1);
 

@@ -30,7 +30,12 @@ async function rotate(refreshToken: string): Promise<string> {
     username: undefined,
     password: undefined,
     refreshToken,
-    origin: { address: '127.0.0.1', userAgent: undefined, deviceLabel: undefined },
+    origin: {
+      address: '127.0.0.1',
+      network: '127.0.0.1',
+      userAgent: undefined,
+      deviceLabel: undefined,
+    },
     browser: {
       origin: undefined,
       fetchSite: undefined,

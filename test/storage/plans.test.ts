@@ -1,6 +1,7 @@
 /** No hot statement scans a table, whether tables are empty or full when its plan is made. */
 import t, { type Test } from 'tap';
 import * as background from '../../src/storage/background-statements.ts';
+import * as failures from '../../src/storage/failure-statements.ts';
 import * as hot from '../../src/storage/hot-statements.ts';
 import * as people from '../../src/storage/resource-owner-statements.ts';
 import type { Statement } from '../../src/storage/statement.ts';
@@ -9,7 +10,9 @@ import { startServer } from '../support/server.ts';
 
 const server = await startServer(t);
 await createCast(server);
-const statements: Statement[] = [hot, background, people].flatMap((file) => Object.values(file));
+const statements: Statement[] = [hot, background, people, failures].flatMap((file) =>
+  Object.values(file).filter((each) => typeof each === 'object'),
+);
 
 interface Plan {
   readonly 'Node Type': string;

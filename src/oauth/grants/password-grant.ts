@@ -1,5 +1,5 @@
 /** The resource owner password credentials grant, RFC 6749 §4.3. */
-import { invalidGrant, invalidRequest } from '../errors.ts';
+import { invalidGrant, invalidRequest, TooManyFailures } from '../errors.ts';
 import {
   digest,
   formatAccessToken,
@@ -8,7 +8,14 @@ import {
   generateLineage,
   generateSecret,
 } from '../opaque-token.ts';
-import type { PasswordHasher, ResourceOwner, ResourceOwnerStore, TokenStore } from '../ports.ts';
+import type {
+  FailureCounters,
+  PasswordHasher,
+  PasswordVerdict,
+  ResourceOwner,
+  ResourceOwnerStore,
+  TokenStore,
+} from '../ports.ts';
 import { grantScope, type Scope } from '../scope.ts';
 import { MAXIMUM_NORMALIZED_UNITS, normalizeUsername } from '../username.ts';
 import type { AuthenticatedTokenRequest, Grant, IssuedTokens } from './grant.ts';
@@ -17,6 +24,7 @@ export interface PasswordGrantPorts {
   readonly tokens: TokenStore;
   readonly resourceOwners: ResourceOwnerStore;
   readonly passwords: PasswordHasher;
+  readonly failures: FailureCounters;
 }
 
 /**
@@ -38,6 +46,7 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
       const resourceOwner = await authenticateResourceOwner(ports, clientId, {
         username,
         password,
+        network: request.origin.network,
         isAbandoned: request.isAbandoned,
       });
       return startFamily(ports.tokens, request, resourceOwner, grantedScope);
@@ -48,40 +57,63 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
 interface PresentedPassword {
   readonly username: string;
   readonly password: string;
+  readonly network: string;
   readonly isAbandoned: () => boolean;
 }
 
 /**
- * Verifies a password.
+ * Verifies a password, unless there were too many wrong ones: that is decided before any hash is computed.
  *
  * Unknown, disabled and password-less people cost the same work and get the same answer.
  *
- * @throws OAuthError `invalid_grant`
+ * @throws OAuthError `invalid_grant`; TooManyFailures
  */
 async function authenticateResourceOwner(
-  { resourceOwners, passwords }: PasswordGrantPorts,
+  { resourceOwners, passwords, failures }: PasswordGrantPorts,
   clientId: string,
-  { username, password, isAbandoned }: PresentedPassword,
+  { username, password, network, isAbandoned }: PresentedPassword,
 ): Promise<ResourceOwner> {
   const normalized = username.length > MAXIMUM_NORMALIZED_UNITS ? '' : normalizeUsername(username);
   const owner = await resourceOwners.findByUsername(normalized);
-  const verdict = await passwords.verify(password, owner?.passwordHash, isAbandoned);
-  const event = 'login_failed';
-  if (owner === undefined) {
-    const usernameDigest = digest(normalized).toString('hex').slice(0, 16);
-    throw invalidGrant('unknown resource owner', { event, clientId, usernameDigest });
+  const subject = owner?.subject;
+  const usernameDigest = digest(normalized);
+  const whose = subject === undefined ? { usernameDigest: shorten(usernameDigest) } : { subject };
+  const context = { event: 'login_failed', clientId, ...whose } as const;
+  const attempt = await failures.reserveLogin({ subject, usernameDigest, network, clientId });
+  if (attempt.outcome === 'refused') {
+    throw new TooManyFailures('too many failed logins', attempt.retryAfterSeconds, context);
   }
-  const context = { event, clientId, subject: owner.subject } as const;
-  if (verdict === 'unreadable') {
-    throw invalidGrant('stored password hash is unreadable', { ...context, isFault: true });
+  const verdict = await passwords
+    .verify(password, owner?.passwordHash, isAbandoned)
+    .catch(async (error) => {
+      await attempt.released();
+      throw error;
+    });
+  const detail = causeOfRefusal(owner, verdict);
+  if (owner === undefined || detail !== undefined) {
+    const securityEvent = attempt.failed();
+    const isFault = verdict === 'unreadable';
+    throw invalidGrant(detail ?? '', { ...context, securityEvent, isFault });
   }
-  if (verdict === 'mismatch') throw invalidGrant('wrong password', context);
-  if (owner.isDisabled) throw invalidGrant('resource owner is disabled', context);
+  await attempt.succeeded();
   if (verdict === 'match-needs-rehash') {
     await resourceOwners.upgradePasswordHash(owner, await passwords.hash(password));
   }
   return owner;
 }
+
+function causeOfRefusal(
+  owner: ResourceOwner | undefined,
+  verdict: PasswordVerdict,
+): string | undefined {
+  if (owner === undefined) return 'unknown resource owner';
+  if (verdict === 'unreadable') return 'stored password hash is unreadable';
+  if (verdict === 'mismatch') return 'wrong password';
+  if (owner.isDisabled) return 'resource owner is disabled';
+  return undefined;
+}
+
+const shorten = (usernameDigest: Buffer): string => usernameDigest.toString('hex').slice(0, 16);
 
 async function startFamily(
   tokens: TokenStore,

@@ -1,0 +1,41 @@
+/** A few connections beside the pool, for work that an attacker can cause at will. */
+import pg from 'pg';
+import { connectionSettings, type Database, runOn } from './database.ts';
+
+export interface SidePoolOptions {
+  readonly databaseUrl: string;
+  readonly maximumConnections: number;
+  /** For a connection, and for a statement; whoever waits for it is answered 503. */
+  readonly deadlineSeconds: number;
+}
+
+export type SidePool = Pick<Database, 'run' | 'affect' | 'close'>;
+
+/** Opens no connection before it is asked for something. */
+export function openSidePool(options: SidePoolOptions): SidePool {
+  const { databaseUrl, maximumConnections, deadlineSeconds } = options;
+  const settings = connectionSettings({
+    statementTimeoutSeconds: deadlineSeconds,
+    lockTimeoutSeconds: deadlineSeconds,
+  });
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: maximumConnections,
+    application_name: 'heirloom',
+    connectionTimeoutMillis: deadlineSeconds * 1000,
+    query_timeout: (deadlineSeconds + 1) * 1000,
+    onConnect: async (client) => {
+      await client.query(settings);
+    },
+  });
+  // A connection that is lost is noticed by whoever uses it; unheard errors would end the process.
+  pool.on('error', () => {});
+  pool.on('connect', (client) => client.on('error', () => {}));
+  return {
+    run: async <Row extends pg.QueryResultRow>(
+      ...[statement, values]: Parameters<Database['run']>
+    ) => (await runOn<Row>(pool, statement, values)).rows,
+    affect: async (statement, values) => (await runOn(pool, statement, values)).rowCount ?? 0,
+    close: () => pool.end(),
+  };
+}
