@@ -2,7 +2,6 @@
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo, Socket } from 'node:net';
 import cookie from '@fastify/cookie';
-import rateLimit from '@fastify/rate-limit';
 import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Config } from './config.ts';
 import { createCors } from './http/cors.ts';
@@ -17,17 +16,21 @@ import { type Form, parseForm } from './http/form.ts';
 import { addHealthEndpoints } from './http/health-endpoints.ts';
 import { addIntrospectionEndpoint } from './http/introspection-endpoint.ts';
 import { addMetadataEndpoint } from './http/metadata-endpoint.ts';
+import { addRequestLimits } from './http/request-limits.ts';
 import { addRevocationEndpoint } from './http/revocation-endpoint.ts';
 import { addTokenEndpoint } from './http/token-endpoint.ts';
 import type { AuthorizationServer } from './oauth/authorization-server.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import type { OriginStore } from './oauth/ports.ts';
+import { createLocalCounter, type RequestCounter, withLocalFallback } from './request-counter.ts';
 
 export interface AppDependencies {
   readonly config: Config;
   readonly authorizationServer: AuthorizationServer;
   /** Asked about requests that name no client, such as preflights. */
   readonly origins: OriginStore;
+  /** Counts requests together with other instances; undefined: this one counts alone. */
+  readonly sharedCounter?: RequestCounter | undefined;
   /** @throws TemporarilyUnavailable while the database does not answer */
   readonly checkReadiness: () => Promise<void>;
   /** Where log lines go; standard output unless a test wants to read them. */
@@ -80,11 +83,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
 
   await collectOpenApi(app);
   if (config.isRateLimitOn) {
-    await app.register(rateLimit, {
-      global: false,
-      enableDraftSpec: true,
-      errorResponseBuilder: () => Object.assign(new Error('rate limit'), { statusCode: 429 }),
-    });
+    await addRequestLimits(app, requestCounter(app, dependencies.sharedCounter));
   }
   const issuer = issuerOf(app, config);
   // In a scope of their own: cookies are for apps in browsers, and cost nobody else a hook.
@@ -100,6 +99,19 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   addHealthEndpoints(app, checkReadiness, () => isStopping);
   if (config.areDocsOn) await addDocs(app);
   return app;
+}
+
+/** Says in the log when limits are no longer shared, and when they are again. */
+function requestCounter(
+  { log }: FastifyInstance,
+  shared: RequestCounter | undefined,
+): RequestCounter {
+  if (shared === undefined) return createLocalCounter();
+  return withLocalFallback(shared, {
+    pauseMilliseconds: 1000,
+    onTurn: (isShared) =>
+      isShared ? log.info({ event: 'limits_shared' }) : log.warn({ event: 'limits_local' }),
+  });
 }
 
 /** One JSON object a line, with the time as people and machines read it. */

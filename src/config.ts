@@ -28,6 +28,8 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Processes that share the port. */
   readonly workers: number;
+  /** Where instances share the counts of their request limits; undefined: each counts alone. */
+  readonly redisUrl: string | undefined;
   /** Whose `X-Forwarded-*` to believe: nobody's, this many hops', or these addresses'. */
   readonly trustProxy: false | number | readonly string[];
   readonly isPasswordGrantOn: boolean;
@@ -93,6 +95,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     dataDir: resolve(read('DATA_DIR') ?? '.data'),
     logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL'), logLevels, 'info'),
     workers: parseWorkers(read('WORKERS')),
+    redisUrl: parseRedisUrl(read('REDIS_URL')),
     trustProxy: parseTrustProxy(read('TRUST_PROXY')),
     isPasswordGrantOn: parseSwitch('PASSWORD_GRANT', read('PASSWORD_GRANT'), true),
     areDocsOn: parseSwitch('DOCS', read('DOCS'), databaseUrl === undefined),
@@ -264,6 +267,13 @@ function parseDatabaseUrl(name: string, text: string | undefined): string | unde
   if (text === undefined) return undefined;
   if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
   throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
+}
+
+/** The value may hold a password, so it is never repeated. */
+function parseRedisUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)) return text;
+  throw new StartUpError('REDIS_URL must look like redis://user:password@host:6379/0.');
 }
 
 function parseWorkers(text: string | undefined): number {

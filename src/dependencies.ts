@@ -10,12 +10,14 @@ import {
 import { passwordGrant } from './oauth/grants/password-grant.ts';
 import { refreshTokenGrant } from './oauth/grants/refresh-token-grant.ts';
 import type { OriginStore, TokenStore } from './oauth/ports.ts';
+import type { RequestCounter } from './request-counter.ts';
 import { type ClientRegistry, createClientRegistry } from './storage/client-registry.ts';
 import { type Database, openDatabase } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
 import { createFailureCounters, uncounted } from './storage/failure-counters.ts';
 import { migrate } from './storage/migrate.ts';
 import { createOriginStore } from './storage/origin-store.ts';
+import { createRedisCounter } from './storage/redis-counter.ts';
 import {
   createResourceOwnerRegistry,
   createResourceOwnerStore,
@@ -31,6 +33,8 @@ export interface Dependencies {
   readonly tokens: TokenStore;
   readonly authorizationServer: AuthorizationServer;
   readonly origins: OriginStore;
+  /** Shared with other instances; undefined without Redis. */
+  readonly requestCounter: RequestCounter | undefined;
   readonly clients: ClientRegistry;
   readonly resourceOwners: ResourceOwnerRegistry;
   readonly sessions: SessionRegistry;
@@ -101,6 +105,10 @@ function compose(
       : []),
     refreshTokenGrant(tokens),
   ];
+  const redis =
+    config.redisUrl !== undefined && config.isRateLimitOn
+      ? createRedisCounter(config.redisUrl)
+      : undefined;
   const cookies = { isCookieDeliverySafe: isCookieDeliverySafe(config) };
   return {
     config,
@@ -108,10 +116,12 @@ function compose(
     tokens,
     authorizationServer: createAuthorizationServer({ tokens, failures }, grants, cookies),
     origins: createOriginStore(database),
+    requestCounter: redis,
     clients: createClientRegistry(database, cookies),
     resourceOwners: createResourceOwnerRegistry(database, passwords),
     sessions: createSessionRegistry(database),
     async close() {
+      redis?.close();
       await counterPool.close();
       await database.close();
       await embedded?.stopIfIdle();

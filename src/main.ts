@@ -15,7 +15,7 @@ import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
 import { version } from './version.ts';
-import { STOP_MESSAGE, startWorkers } from './workers.ts';
+import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
 
 /**
  * Log lines, written beside the requests. A full disk or a reader that sleeps costs lines, which is
@@ -103,12 +103,13 @@ async function refuseUnsafeCookieClients({ config, clients }: Dependencies): Pro
 
 /** Answers requests in this process; says where. */
 async function answer(config: Config, dependencies: Dependencies): Promise<string> {
-  const { authorizationServer, origins, database } = dependencies;
+  const { authorizationServer, origins, database, requestCounter } = dependencies;
   const checkReadiness = () => database.checkConnection();
   const app = await buildApp({
     config,
     authorizationServer,
     origins,
+    sharedCounter: requestCounter ?? (cluster.isWorker ? countInPrimary() : undefined),
     checkReadiness,
     logStream: log,
   });

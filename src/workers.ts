@@ -1,11 +1,28 @@
 /** Several processes on one port: one per core, replaced when one dies, ended one after the other. */
 import cluster, { type Worker } from 'node:cluster';
+import { createLocalCounter, type RequestCount, type RequestCounter } from './request-counter.ts';
 
 /** A worker that dies young would otherwise be replaced as fast as the machine can. */
 const RESTART_DELAY_MILLISECONDS = 1000;
 
 /** Tells a worker to end when its requests are answered. */
 export const STOP_MESSAGE = 'stop';
+
+/** A request to count, from a worker to the process that all of them have in common. */
+interface CountMessage {
+  readonly count: {
+    readonly id: number;
+    readonly key: string;
+    readonly windowMilliseconds: number;
+  };
+}
+
+interface CountedMessage {
+  readonly counted: RequestCount & { readonly id: number };
+}
+
+/** A primary that is busy is not waited for. */
+const COUNT_DEADLINE_MILLISECONDS = 100;
 
 export interface WorkersOptions {
   readonly count: number;
@@ -28,10 +45,17 @@ export interface Workers {
 export async function startWorkers({ count, onDeath }: WorkersOptions): Promise<Workers> {
   let isStopping = false;
   const running = new Set<Worker>();
+  const counter = createLocalCounter();
 
   const fork = (): Worker => {
     const worker = cluster.fork();
     running.add(worker);
+    worker.on('message', async ({ count }: Partial<CountMessage>) => {
+      if (count === undefined) return;
+      const counted = await counter.increment(count.key, count.windowMilliseconds);
+      const answer: CountedMessage = { counted: { id: count.id, ...counted } };
+      if (worker.isConnected()) worker.send(answer);
+    });
     worker.once('exit', () => {
       running.delete(worker);
       if (isStopping) return;
@@ -69,3 +93,33 @@ const listeningPort = (worker: Worker): Promise<number> =>
     worker.once('listening', ({ port }) => resolve(port));
     worker.once('exit', () => reject(new Error('a worker ended before it listened')));
   });
+
+/** In a worker: counts in the primary, for all workers together. */
+export function countInPrimary(): RequestCounter {
+  const worker = cluster.worker as Worker;
+  const waiting = new Map<number, (count: RequestCount) => void>();
+  let lastId = 0;
+  worker.on('message', ({ counted }: Partial<CountedMessage>) => {
+    if (counted !== undefined) waiting.get(counted.id)?.(counted);
+  });
+  return {
+    increment: (key, windowMilliseconds) =>
+      new Promise((resolve, reject) => {
+        const id = ++lastId;
+        const settle = () => {
+          clearTimeout(timer);
+          waiting.delete(id);
+        };
+        const timer = setTimeout(() => {
+          settle();
+          reject(new Error('the primary does not answer'));
+        }, COUNT_DEADLINE_MILLISECONDS);
+        waiting.set(id, (count) => {
+          settle();
+          resolve(count);
+        });
+        const message: CountMessage = { count: { id, key, windowMilliseconds } };
+        worker.send(message);
+      }),
+  };
+}

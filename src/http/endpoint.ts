@@ -8,8 +8,8 @@ const FORM = 'application/x-www-form-urlencoded';
 export interface ClientEndpoint {
   readonly url: string;
   readonly schema: FastifySchema;
-  /** Requests per second and address; more are answered with 429. */
-  readonly requestsPerSecond: number;
+  /** Requests per second and network, before a body is read; more are answered with 429. */
+  readonly requestsPerSecond?: number;
   /** Undefined where no browser has anything to ask. */
   readonly cors?: Cors;
   readonly handle: (form: Form, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
@@ -23,7 +23,9 @@ export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint
       security: [{ client_secret_basic: [] }, {}],
       ...endpoint.schema,
     },
-    config: { rateLimit: { max: endpoint.requestsPerSecond, timeWindow: 1000 } },
+    ...(endpoint.requestsPerSecond && {
+      config: { rateLimit: { max: endpoint.requestsPerSecond, timeWindow: 1000 } },
+    }),
     ...(endpoint.cors && { onSend: endpoint.cors.onSend }),
     handler: async (request, reply) =>
       endpoint.handle((request.body as Form | undefined) ?? emptyForm, request, reply),

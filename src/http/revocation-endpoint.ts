@@ -4,15 +4,15 @@ import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import type { Client } from '../oauth/client.ts';
 import { addressOf } from './address.ts';
-import { createClientLimit } from './client-limit.ts';
 import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { clearRefreshCookie, readBrowserRequest } from './refresh-cookie.ts';
+import { createClientLimit } from './request-limits.ts';
 import { appEndpointErrors, appHeaders, cookieHeader, revocationRequest } from './schemas.ts';
 import { readTokenInquiry } from './token-inquiry.ts';
 
 /** RFC 7009 §5: what guesses tokens by revoking them is slowed down. */
-const limit = { requests: 1000, windowSeconds: 60 };
+const limit = { name: 'revoke', requests: 1000, windowSeconds: 60 };
 
 export function addRevocationEndpoint(
   app: FastifyInstance,

@@ -17,6 +17,7 @@ import {
   readBrowserRequest,
   setRefreshCookie,
 } from './refresh-cookie.ts';
+import { createClientLimit } from './request-limits.ts';
 import {
   appEndpointErrors,
   appHeaders,
@@ -39,11 +40,20 @@ const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 /** Longer ones are cut: they help people to recognise a session and decide nothing. */
 const MAXIMUM_USER_AGENT_CHARACTERS = 256;
 
+/** Per client and network. A person who types has no need of more logins, a client none of more refreshes. */
+const limits = {
+  password: { name: 'password', requests: 30, windowSeconds: 60 },
+  refresh_token: { name: 'refresh_token', requests: 600, windowSeconds: 60, isOverload: true },
+} as const;
+
 export function addTokenEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
   { cors, cookiePath }: BrowserOptions,
 ): void {
+  const checkLimit = new Map(
+    Object.entries(limits).map(([grantType, limit]) => [grantType, createClientLimit(app, limit)]),
+  );
   addClientEndpoint(app, {
     url: '/token',
     requestsPerSecond: 600,
@@ -64,6 +74,8 @@ export function addTokenEndpoint(
     },
     async handle(form, request, reply) {
       const presented = readTokenRequest(form, request, cookiePath);
+      const { grantType, credentials } = presented;
+      await checkLimit.get(grantType)?.(request, reply, credentials?.clientId);
       let client: Client | undefined;
       const noteClient = (found: Client) => {
         client = found;

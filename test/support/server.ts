@@ -43,6 +43,7 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
     config,
     authorizationServer: dependencies.authorizationServer,
     origins: dependencies.origins,
+    sharedCounter: dependencies.requestCounter,
     checkReadiness: () => dependencies.database.checkConnection(),
     logStream: { write: (line: string) => void logs.push(line) },
   });

@@ -1,0 +1,100 @@
+/** Limits on requests, whatever their outcome: by network before a body is read, by client and grant after it. */
+import rateLimit from '@fastify/rate-limit';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
+import type { RequestCounter } from '../request-counter.ts';
+import { networkOf } from './address.ts';
+
+/** Adds the limits that routes ask for in their configuration, counted by `counter`. */
+export async function addRequestLimits(
+  app: FastifyInstance,
+  counter: RequestCounter,
+): Promise<void> {
+  await app.register(rateLimit, {
+    global: false,
+    enableDraftSpec: true,
+    keyGenerator: networkOf,
+    store: storeOver(counter),
+    errorResponseBuilder: () => Object.assign(new Error('rate limit'), { statusCode: 429 }),
+  });
+}
+
+export interface ClientLimit {
+  /** Different for each limit: counts of one name are one count. */
+  readonly name: string;
+  readonly requests: number;
+  readonly windowSeconds: number;
+  /** 503 instead of 429, for clients that would take any 4xx for the end of a session. */
+  readonly isOverload?: boolean;
+}
+
+export type CheckClientLimit = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  clientId: string | undefined,
+) => Promise<void>;
+
+/**
+ * Builds the check; it lets everything pass where limits are switched off.
+ *
+ * The client is what the request says, since nothing is verified yet; the network keeps one caller
+ * from spending what belongs to the client's others.
+ */
+export function createClientLimit(
+  app: FastifyInstance,
+  { requests, windowSeconds, isOverload = false, ...limit }: ClientLimit,
+): CheckClientLimit {
+  if (!app.hasDecorator('createRateLimit')) return async () => {};
+  const clientIds = new WeakMap<FastifyRequest, string>();
+  const options = {
+    ...limit,
+    max: requests,
+    timeWindow: windowSeconds * 1000,
+    keyGenerator: (request: FastifyRequest) => `${clientIds.get(request)} ${networkOf(request)}`,
+  };
+  const count = app.createRateLimit(options);
+  return async (request, reply, clientId = '') => {
+    clientIds.set(request, clientId);
+    const counted = await count(request);
+    if (counted.isAllowed || !counted.isExceeded) return;
+    if (isOverload) throw new TemporarilyUnavailable(`too many requests: ${limit.name}`);
+    const wait = Math.max(1, counted.ttlInSeconds);
+    reply.headers({
+      'retry-after': wait,
+      // Those of the limit that was met, in place of the one before the body.
+      'ratelimit-limit': requests,
+      'ratelimit-remaining': 0,
+      'ratelimit-reset': wait,
+    });
+    throw Object.assign(new Error('client limit'), { statusCode: 429 });
+  };
+}
+
+type Answer = (error: Error | null, result?: { current: number; ttl: number }) => void;
+
+interface StoreOptions {
+  readonly name?: string;
+  readonly routeInfo?: { readonly url?: string };
+}
+
+/** The store that the plugin wants: a class that it makes an instance of, with a child for each limit. */
+function storeOver(counter: RequestCounter) {
+  return class Store {
+    readonly #name: string;
+
+    constructor({ name, routeInfo }: StoreOptions) {
+      this.#name = name ?? routeInfo?.url ?? '';
+    }
+
+    incr(key: string, answer: Answer, windowMilliseconds: number): void {
+      counter.increment(`${this.#name} ${key}`, windowMilliseconds).then(
+        ({ count, millisecondsLeft }) => answer(null, { current: count, ttl: millisecondsLeft }),
+        (error) => answer(error),
+      );
+    }
+
+    child(options: object): Store {
+      return new Store(options);
+    }
+  };
+}
