@@ -65,6 +65,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     // For URLs that cannot be decoded: no hook runs before it.
     frameworkErrors: (error, request, reply) => handleError(error, request, reply.headers(headers)),
   });
+  app.server.maxConnections = config.maximumClientConnections;
   // Neither reaches a route by itself. An expectation may be ignored (RFC 9110 §10.1.1), CONNECT may not.
   app.server.on('checkExpectation', app.routing);
   app.server.on('connect', (_request, socket) => writeFailure(socket as Socket, 501, headers));

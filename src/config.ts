@@ -59,6 +59,8 @@ export interface Config {
   /** How long a client may take to send a whole request. */
   readonly requestTimeoutSeconds: number;
   readonly keepAliveTimeoutSeconds: number;
+  /** Connections of clients, per process; more are not accepted. */
+  readonly maximumClientConnections: number;
   /** Larger bodies are refused with 413. */
   readonly bodyLimitBytes: number;
   readonly pruneIntervalSeconds: number;
@@ -114,6 +116,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     lockTimeoutSeconds: 1,
     requestTimeoutSeconds: 10,
     keepAliveTimeoutSeconds: 72,
+    maximumClientConnections: 8192,
     bodyLimitBytes: 16 * 1024,
     pruneIntervalSeconds: 60,
     pulseIntervalSeconds: 5,

@@ -36,6 +36,8 @@ export function openSidePool(options: SidePoolOptions): SidePool {
       ...[statement, values]: Parameters<Database['run']>
     ) => (await runOn<Row>(pool, statement, values)).rows,
     affect: async (statement, values) => (await runOn(pool, statement, values)).rowCount ?? 0,
-    close: () => pool.end(),
+    async close() {
+      if (!pool.ending) await pool.end();
+    },
   };
 }

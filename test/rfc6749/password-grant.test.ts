@@ -20,7 +20,7 @@ import {
 import { cheapArgon2, startServer } from '../support/server.ts';
 
 const database = await createTestDatabase(t);
-const server = await startServer(t, { database });
+const server = await startServer(t, { database, isRateLimitOn: false });
 const cast = await createCast(server);
 const { clients, resourceOwners } = server.dependencies;
 const { c1, p1 } = cast;
