@@ -38,13 +38,13 @@ export interface Config {
   /** For clients that were registered without their own. */
   readonly lifetimes: TokenLifetimes;
   readonly argon2: Argon2Parameters;
-  /** Passwords that may wait to be hashed, per process, before logins are shed with 503. */
+  /** Logins that may wait for their password to be hashed, per process; more are shed with 503. */
   readonly hashQueueLimit: number;
   readonly maximumConnections: number;
-  /** Connections of their own, for counting failed credentials. */
-  readonly maximumCounterConnections: number;
-  /** How long a login waits for the counters; then it is answered 503. */
-  readonly counterDeadlineSeconds: number;
+  /** Connections of their own, for what logins ask before a password is verified. */
+  readonly maximumLoginConnections: number;
+  /** How long a login waits for each answer on them; then it is answered 503. */
+  readonly loginDeadlineSeconds: number;
   /** Most requests that share one statement, see `storage/coalescer.ts`. */
   readonly maximumBatch: number;
   /** Most requests that wait for a statement of one kind; more are shed with 503. */
@@ -106,8 +106,8 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     argon2: { memoryKibibytes: 19_456, iterations: 2, parallelism: 1 },
     hashQueueLimit: 128,
     maximumConnections: 10,
-    maximumCounterConnections: 2,
-    counterDeadlineSeconds: 1,
+    maximumLoginConnections: 2,
+    loginDeadlineSeconds: 1,
     maximumBatch: 64,
     maximumWaiting: 4096,
     maximumInFlight: 3,

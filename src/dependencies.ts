@@ -15,6 +15,7 @@ import { type ClientRegistry, createClientRegistry } from './storage/client-regi
 import { type Database, openDatabase } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
 import { createFailureCounters, uncounted } from './storage/failure-counters.ts';
+import { openLoginPool } from './storage/login-pool.ts';
 import { migrate } from './storage/migrate.ts';
 import { createOriginStore } from './storage/origin-store.ts';
 import { createRedisCounter } from './storage/redis-counter.ts';
@@ -24,7 +25,6 @@ import {
   type ResourceOwnerRegistry,
 } from './storage/resource-owner-registry.ts';
 import { createSessionRegistry, type SessionRegistry } from './storage/session-registry.ts';
-import { openSidePool } from './storage/side-pool.ts';
 import { createTokenStore } from './storage/token-store.ts';
 
 export interface Dependencies {
@@ -81,27 +81,23 @@ function compose(
   database: Database,
   embedded: EmbeddedPostgres | undefined,
 ): Omit<Dependencies, 'appliedMigrations'> {
-  const gate = createHashGate({
-    permits: Math.max(1, Math.floor(availableParallelism() / config.workers)),
-    queueLimit: config.hashQueueLimit,
-  });
+  const permits = Math.max(1, Math.floor(availableParallelism() / config.workers));
+  const gate = createHashGate({ permits, queueLimit: config.hashQueueLimit });
+  // Before anything is asked for them: what could not be hashed in time costs nothing.
+  const admit = createHashGate({ permits: permits + config.hashQueueLimit, queueLimit: 0 });
   const passwords = createPasswordHasher(config.argon2, gate);
   const tokens = createTokenStore(database, config);
-  const resourceOwnerStore = createResourceOwnerStore(database);
-  const counterPool = openSidePool({
+  const loginPool = openLoginPool({
     databaseUrl: config.databaseUrl,
-    maximumConnections: config.maximumCounterConnections,
-    deadlineSeconds: config.counterDeadlineSeconds,
+    maximumConnections: config.maximumLoginConnections,
+    deadlineSeconds: config.loginDeadlineSeconds,
   });
-  const failures = config.isRateLimitOn
-    ? createFailureCounters(counterPool, {
-        ...config,
-        maximumInFlight: config.maximumCounterConnections,
-      })
-    : uncounted;
+  const loginBounds = { ...config, maximumInFlight: config.maximumLoginConnections };
+  const resourceOwnerStore = createResourceOwnerStore(database, loginPool, loginBounds);
+  const failures = config.isRateLimitOn ? createFailureCounters(loginPool, loginBounds) : uncounted;
   const grants = [
     ...(config.isPasswordGrantOn
-      ? [passwordGrant({ tokens, resourceOwners: resourceOwnerStore, passwords, failures })]
+      ? [passwordGrant({ tokens, resourceOwners: resourceOwnerStore, passwords, failures, admit })]
       : []),
     refreshTokenGrant(tokens),
   ];
@@ -122,7 +118,7 @@ function compose(
     sessions: createSessionRegistry(database),
     async close() {
       redis?.close();
-      await counterPool.close();
+      await loginPool.close();
       await database.close();
       await embedded?.stopIfIdle();
     },

@@ -61,9 +61,13 @@ export function withLocalFallback(
   };
   return {
     async increment(key, windowMilliseconds) {
-      if (performance.now() < pausedUntil) return local.increment(key, windowMilliseconds);
+      const now = performance.now();
+      if (now < pausedUntil) return local.increment(key, windowMilliseconds);
+      // One asks whether it is back; nobody else waits for that.
+      if (!isShared) pausedUntil = now + pauseMilliseconds;
       try {
         const count = await shared.increment(key, windowMilliseconds);
+        pausedUntil = 0;
         turn(true);
         return count;
       } catch {

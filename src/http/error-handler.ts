@@ -57,7 +57,7 @@ export function handleError(
   }
   const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
   if (statusCode === 429) {
-    request.log.warn({ event: 'rate_limited', address: addressOf(request), path: pathOf(request) });
+    noteRateLimited(request);
     return reply.code(429).send({ error: 'temporarily_unavailable' });
   }
   if (statusCode >= 400 && statusCode < 500) {
@@ -66,6 +66,27 @@ export function handleError(
   }
   request.log.error({ event: 'failed', error: { name: error.name, stack: error.stack } });
   return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
+}
+
+/** When a server last wrote such a line, and how many it has not written since. */
+const rateLimitedLines = new WeakMap<object, { at: number; unwritten: number }>();
+
+/** Writes a line at most once a second: a flood must not fill the log at the attacker's pace. */
+function noteRateLimited(request: FastifyRequest): void {
+  const now = performance.now();
+  const { server } = request.server;
+  const last = rateLimitedLines.get(server) ?? { at: Number.NEGATIVE_INFINITY, unwritten: 0 };
+  if (now - last.at < 1000) {
+    last.unwritten++;
+    return;
+  }
+  rateLimitedLines.set(server, { at: now, unwritten: 0 });
+  request.log.warn({
+    event: 'rate_limited',
+    address: addressOf(request),
+    path: pathOf(request),
+    unwritten: last.unwritten,
+  });
 }
 
 /** Answers a path that does not exist, without repeating it, and methods that exist on no path. */

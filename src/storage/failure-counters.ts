@@ -20,14 +20,7 @@ import {
   releaseLoginStatement,
   reserveLoginStatement,
 } from './failure-statements.ts';
-import type { SidePool } from './side-pool.ts';
-
-export interface FailureCountersOptions {
-  readonly maximumBatch: number;
-  readonly maximumWaiting: number;
-  /** As many as the pool has connections. */
-  readonly maximumInFlight: number;
-}
+import type { LoginBounds, LoginPool } from './login-pool.ts';
 
 /** The rows of one attempt. */
 interface LoginKeys {
@@ -56,10 +49,7 @@ interface ClientFailureRow extends OrdinalRow {
   readonly retry_after_seconds: number;
 }
 
-export function createFailureCounters(
-  pool: SidePool,
-  options: FailureCountersOptions,
-): FailureCounters {
+export function createFailureCounters(pool: LoginPool, options: LoginBounds): FailureCounters {
   const bounds = { ...options, isUndone: isStatementFailure };
   const reserve = createCoalescer<LoginRequest, ReservationRow>({
     ...bounds,

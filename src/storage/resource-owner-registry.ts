@@ -4,8 +4,10 @@ import { passwordWeakness } from '../crypto/password-policy.ts';
 import type { PasswordHasher, ResourceOwnerStore, RevocationReason } from '../oauth/ports.ts';
 import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
-import { type Database, isUniqueViolation } from './database.ts';
+import { createCoalescer, type OrdinalRow } from './coalescer.ts';
+import { type Database, isStatementFailure, isUniqueViolation } from './database.ts';
 import { ResourceOwnerEntity } from './entities.ts';
+import type { LoginBounds, LoginPool } from './login-pool.ts';
 import {
   disableStatement,
   enableStatement,
@@ -105,30 +107,53 @@ export function createResourceOwnerRegistry(
 }
 
 /** Finds people for logins, with a named statement. */
-export const createResourceOwnerStore = (database: Database): ResourceOwnerStore => ({
-  async findByUsername(username) {
-    const [row] = await database.run<{
-      id: string;
-      username: string;
-      password_hash: string | null;
-      credential_version: number;
-      is_disabled: boolean;
-    }>(findResourceOwnerStatement, [username]);
-    if (row === undefined) return undefined;
-    return {
-      subject: row.id,
-      username: row.username,
-      passwordHash: row.password_hash ?? undefined,
-      credentialVersion: row.credential_version,
-      isDisabled: row.is_disabled,
-    };
-  },
+/** Reads people for logins, on connections of their own, so that a flood of logins slows nothing else. */
+export function createResourceOwnerStore(
+  database: Database,
+  loginPool: LoginPool,
+  bounds: LoginBounds,
+): ResourceOwnerStore {
+  const find = createCoalescer<string, FoundResourceOwner>({
+    ...bounds,
+    isUndone: isStatementFailure,
+    send: (usernames) =>
+      loginPool.run<FoundResourceOwner>(findResourceOwnerStatement, [
+        usernames.map((_, position) => position + 1),
+        usernames,
+      ]),
+  });
+  return {
+    async findByUsername(username) {
+      const row = await find(username);
+      if (row.id === null) return undefined;
+      return {
+        subject: row.id,
+        username: row.username,
+        passwordHash: row.password_hash ?? undefined,
+        credentialVersion: row.credential_version,
+        isDisabled: row.is_disabled,
+      };
+    },
 
-  async upgradePasswordHash({ subject, credentialVersion }, passwordHash) {
-    const values = [subject, credentialVersion, passwordHash];
-    await database.run(upgradePasswordHashStatement, values);
-  },
-});
+    async upgradePasswordHash({ subject, credentialVersion }, passwordHash) {
+      const values = [subject, credentialVersion, passwordHash];
+      await database.run(upgradePasswordHashStatement, values);
+    },
+  };
+}
+
+/** A person, or nobody. */
+type FoundResourceOwner = OrdinalRow &
+  (
+    | { readonly id: null }
+    | {
+        readonly id: string;
+        readonly username: string;
+        readonly password_hash: string | null;
+        readonly credential_version: number;
+        readonly is_disabled: boolean;
+      }
+  );
 
 interface ResourceOwnerRow {
   readonly id: string;

@@ -6,15 +6,18 @@
 import type { Statement } from './statement.ts';
 
 /**
- * Finds a resource owner by normalised name.
+ * Finds resource owners by normalised name: a row for each name, with nulls where nobody has it.
  *
  * Index: resource_owner_username_unique.
  */
 export const findResourceOwnerStatement: Statement = {
   name: 'heirloom-find-resource-owner',
   text: `
-  select id, username, password_hash, credential_version, disabled_at is not null as is_disabled
-  from resource_owner where username = $1`,
+  select
+    r.ordinal, o.id, o.username, o.password_hash, o.credential_version,
+    o.disabled_at is not null as is_disabled
+  from unnest($1::int[], $2::text[]) as r(ordinal, username)
+  left join resource_owner o on o.username = r.username`,
 };
 
 /** Constraint: resource_owner_username_unique. */

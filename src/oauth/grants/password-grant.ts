@@ -25,6 +25,8 @@ export interface PasswordGrantPorts {
   readonly resourceOwners: ResourceOwnerStore;
   readonly passwords: PasswordHasher;
   readonly failures: FailureCounters;
+  /** Runs a login while there are not too many. @throws TemporarilyUnavailable at once otherwise */
+  readonly admit: <T>(login: () => Promise<T>) => Promise<T>;
 }
 
 /**
@@ -43,12 +45,11 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
       if (password === undefined) throw invalidRequest('password is missing');
       const grantedScope = grantScope(request.requestedScope, client.scope);
       const { clientId } = client;
-      const resourceOwner = await authenticateResourceOwner(ports, clientId, {
-        username,
-        password,
-        network: request.origin.network,
-        isAbandoned: request.isAbandoned,
-      });
+      const { isAbandoned, origin } = request;
+      const presented = { username, password, network: origin.network, isAbandoned };
+      const resourceOwner = await ports.admit(() =>
+        authenticateResourceOwner(ports, clientId, presented),
+      );
       return startFamily(ports.tokens, request, resourceOwner, grantedScope);
     },
   };

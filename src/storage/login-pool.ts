@@ -1,18 +1,26 @@
-/** A few connections beside the pool, for work that an attacker can cause at will. */
+/** A few connections for logins until their password is verified: work that anybody can cause at will. */
 import pg from 'pg';
 import { connectionSettings, type Database, runOn } from './database.ts';
 
-export interface SidePoolOptions {
+export interface LoginPoolOptions {
   readonly databaseUrl: string;
   readonly maximumConnections: number;
   /** For a connection, and for a statement; whoever waits for it is answered 503. */
   readonly deadlineSeconds: number;
 }
 
-export type SidePool = Pick<Database, 'run' | 'affect' | 'close'>;
+export type LoginPool = Pick<Database, 'run' | 'affect' | 'close'>;
+
+/** Bounds of what logins share statements for, see `coalescer.ts`. */
+export interface LoginBounds {
+  readonly maximumBatch: number;
+  readonly maximumWaiting: number;
+  /** As many as the pool has connections. */
+  readonly maximumInFlight: number;
+}
 
 /** Opens no connection before it is asked for something. */
-export function openSidePool(options: SidePoolOptions): SidePool {
+export function openLoginPool(options: LoginPoolOptions): LoginPool {
   const { databaseUrl, maximumConnections, deadlineSeconds } = options;
   const settings = connectionSettings({
     statementTimeoutSeconds: deadlineSeconds,
