@@ -32,7 +32,10 @@ export function handleError(
 ): FastifyReply {
   if (error instanceof OAuthError) return sendRefusal(error, request, reply);
   if (error instanceof TemporarilyUnavailable) {
-    request.log.error({ event: 'unavailable', detail: error.message, cause: reasonsOf(error) });
+    const { message: detail, cause } = error;
+    // Trouble has a cause; without one there was simply too much to do.
+    if (cause === undefined) noteFlood(request, 'error', { event: 'unavailable', detail });
+    else request.log.error({ event: 'unavailable', detail, cause: reasonsOf(error) });
     return reply
       .code(503)
       .header('retry-after', error.retryAfterSeconds)
@@ -57,7 +60,7 @@ export function handleError(
   }
   const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
   if (statusCode === 429) {
-    noteRateLimited(request);
+    noteFlood(request, 'warn', { event: 'rate_limited' });
     return reply.code(429).send({ error: 'temporarily_unavailable' });
   }
   if (statusCode >= 400 && statusCode < 500) {
@@ -69,24 +72,33 @@ export function handleError(
 }
 
 /** When a server last wrote such a line, and how many it has not written since. */
-const rateLimitedLines = new WeakMap<object, { at: number; unwritten: number }>();
+interface FloodLine {
+  readonly at: number;
+  unwritten: number;
+}
+
+type FloodEvent = 'rate_limited' | 'unavailable';
+
+const floodLines = new WeakMap<object, Map<FloodEvent, FloodLine>>();
 
 /** Writes a line at most once a second: a flood must not fill the log at the attacker's pace. */
-function noteRateLimited(request: FastifyRequest): void {
+function noteFlood(
+  request: FastifyRequest,
+  level: 'warn' | 'error',
+  line: { readonly event: FloodEvent; readonly detail?: string },
+): void {
   const now = performance.now();
   const { server } = request.server;
-  const last = rateLimitedLines.get(server) ?? { at: Number.NEGATIVE_INFINITY, unwritten: 0 };
+  const lines = floodLines.get(server) ?? new Map<FloodEvent, FloodLine>();
+  floodLines.set(server, lines);
+  const last = lines.get(line.event) ?? { at: Number.NEGATIVE_INFINITY, unwritten: 0 };
   if (now - last.at < 1000) {
     last.unwritten++;
     return;
   }
-  rateLimitedLines.set(server, { at: now, unwritten: 0 });
-  request.log.warn({
-    event: 'rate_limited',
-    address: addressOf(request),
-    path: pathOf(request),
-    unwritten: last.unwritten,
-  });
+  lines.set(line.event, { at: now, unwritten: 0 });
+  const { unwritten } = last;
+  request.log[level]({ ...line, address: addressOf(request), path: pathOf(request), unwritten });
 }
 
 /** Answers a path that does not exist, without repeating it, and methods that exist on no path. */

@@ -1,6 +1,7 @@
 /** Limits on requests, whatever their outcome: by network before a body is read, by client and grant after it. */
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { LRUCache } from 'lru-cache';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { RequestCounter } from '../request-counter.ts';
 import { networkOf } from './address.ts';
@@ -77,8 +78,12 @@ interface StoreOptions {
   readonly routeInfo?: { readonly url?: string };
 }
 
+/** Keys over their limit that are remembered; whoever floods is among the last that asked. */
+const MAXIMUM_EXCEEDED = 10_000;
+
 /** The store that the plugin wants: a class that it makes an instance of, with a child for each limit. */
 function storeOver(counter: RequestCounter) {
+  const exceeded = new LRUCache<string, number>({ max: MAXIMUM_EXCEEDED });
   return class Store {
     readonly #name: string;
 
@@ -86,9 +91,20 @@ function storeOver(counter: RequestCounter) {
       this.#name = name ?? routeInfo?.url ?? '';
     }
 
-    incr(key: string, answer: Answer, windowMilliseconds: number): void {
-      counter.increment(`${this.#name} ${key}`, windowMilliseconds).then(
-        ({ count, millisecondsLeft }) => answer(null, { current: count, ttl: millisecondsLeft }),
+    incr(key: string, answer: Answer, windowMilliseconds: number, max: number): void {
+      const name = `${this.#name} ${key}`;
+      // Counts only grow: who is over the limit stays so until the window ends, and nobody need be asked.
+      const endsAt = exceeded.get(name) ?? 0;
+      const ttl = endsAt - performance.now();
+      if (ttl > 0) {
+        answer(null, { current: max + 1, ttl });
+        return;
+      }
+      counter.increment(name, windowMilliseconds).then(
+        ({ count, millisecondsLeft }) => {
+          if (count > max) exceeded.set(name, performance.now() + millisecondsLeft);
+          answer(null, { current: count, ttl: millisecondsLeft });
+        },
         (error) => answer(error),
       );
     }

@@ -97,42 +97,49 @@ export function createAuthorizationServer(
     if (retryAfterSeconds === undefined) throw invalidClient(detail, context);
     throw new TooManyFailures('too many failed clients', retryAfterSeconds, context);
   };
+  const issueTokens = async (
+    grant: Grant | undefined,
+    request: TokenRequest,
+  ): Promise<IssuedTokens> => {
+    // Only the refresh token grant has a token to read; a stray parameter of another grant is ignored.
+    const { browser } = request;
+    const presentedToken =
+      grant?.grantType === 'refresh_token'
+        ? parse(candidateRefreshToken(request.refreshToken, browser))
+        : undefined;
+    const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
+    if (lookUp.client !== undefined) request.noteClient(lookUp.client);
+    const network = () => request.origin.network;
+    const client = await requireClient({ ...request, network }, lookUp);
+    assertOwnApp(client, browser, isCookieDeliverySafe);
+    if (grant === undefined)
+      throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
+    if (!client.grantTypes.has(grant.grantType)) {
+      throw unauthorizedClient(`client has no ${grant.grantType} grant`, {
+        clientId: client.clientId,
+      });
+    }
+    const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
+    const refreshToken =
+      grant.grantType === 'refresh_token'
+        ? acceptRefreshToken(client, request.refreshToken, browser)
+        : undefined;
+    return grant.issue({
+      ...request,
+      refreshToken,
+      client,
+      requestedScope,
+      presentedToken,
+      lookUp,
+    });
+  };
   return {
     grantTypes: grants.map(({ grantType }) => grantType),
 
     async token(request) {
       const grant = grants.find(({ grantType }) => grantType === request.grantType);
-      // Only the refresh token grant has a token to read; a stray parameter of another grant is ignored.
-      const { browser } = request;
-      const presentedToken =
-        grant?.grantType === 'refresh_token'
-          ? parse(candidateRefreshToken(request.refreshToken, browser))
-          : undefined;
-      const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
-      if (lookUp.client !== undefined) request.noteClient(lookUp.client);
-      const network = () => request.origin.network;
-      const client = await requireClient({ ...request, network }, lookUp);
-      assertOwnApp(client, browser, isCookieDeliverySafe);
-      if (grant === undefined)
-        throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
-      if (!client.grantTypes.has(grant.grantType)) {
-        throw unauthorizedClient(`client has no ${grant.grantType} grant`, {
-          clientId: client.clientId,
-        });
-      }
-      const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
-      const refreshToken =
-        grant.grantType === 'refresh_token'
-          ? acceptRefreshToken(client, request.refreshToken, browser)
-          : undefined;
-      return grant.issue({
-        ...request,
-        refreshToken,
-        client,
-        requestedScope,
-        presentedToken,
-        lookUp,
-      });
+      const issue = () => issueTokens(grant, request);
+      return grant?.admit === undefined ? issue() : grant.admit(issue);
     },
 
     async revoke(request) {

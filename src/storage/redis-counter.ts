@@ -27,6 +27,8 @@ export function createRedisCounter(redisUrl: string): RedisCounter {
     connectionName: 'heirloom',
     keyPrefix: 'heirloom:limit:',
     enableOfflineQueue: false,
+    // What has come in one turn of the event loop goes as one write.
+    enableAutoPipelining: true,
     connectTimeout: 2000,
     commandTimeout: DEADLINE_MILLISECONDS,
     maxRetriesPerRequest: 0,

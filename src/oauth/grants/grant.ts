@@ -50,5 +50,11 @@ export interface IssuedTokens {
 
 export interface Grant {
   readonly grantType: GrantType;
+  /**
+   * Runs a request from its first look-up on, while there are not too many of this grant.
+   *
+   * @throws TemporarilyUnavailable at once otherwise
+   */
+  readonly admit?: <T>(request: () => Promise<T>) => Promise<T>;
   issue(request: AuthenticatedTokenRequest): Promise<IssuedTokens>;
 }

@@ -25,8 +25,7 @@ export interface PasswordGrantPorts {
   readonly resourceOwners: ResourceOwnerStore;
   readonly passwords: PasswordHasher;
   readonly failures: FailureCounters;
-  /** Runs a login while there are not too many. @throws TemporarilyUnavailable at once otherwise */
-  readonly admit: <T>(login: () => Promise<T>) => Promise<T>;
+  readonly admit: NonNullable<Grant['admit']>;
 }
 
 /**
@@ -39,6 +38,7 @@ export interface PasswordGrantPorts {
 export function passwordGrant(ports: PasswordGrantPorts): Grant {
   return {
     grantType: 'password',
+    admit: ports.admit,
     async issue(request) {
       const { username, password, client } = request;
       if (username === undefined) throw invalidRequest('username is missing');
@@ -47,9 +47,7 @@ export function passwordGrant(ports: PasswordGrantPorts): Grant {
       const { clientId } = client;
       const { isAbandoned, origin } = request;
       const presented = { username, password, network: origin.network, isAbandoned };
-      const resourceOwner = await ports.admit(() =>
-        authenticateResourceOwner(ports, clientId, presented),
-      );
+      const resourceOwner = await authenticateResourceOwner(ports, clientId, presented);
       return startFamily(ports.tokens, request, resourceOwner, grantedScope);
     },
   };
