@@ -33,8 +33,9 @@ try {
     });
   const servers = { on: await start('on'), off: await start('off') };
   const generator = startHelper('generator.ts');
+  const stop = () => Promise.all([generator.stop(), servers.on.stop(), servers.off.stop()]);
   const perSecond = { on: [] as number[], off: [] as number[] };
-  for (let round = -1; round < ROUNDS; round++) {
+  for (let round = 0; round <= ROUNDS; round++) {
     // Which of the two comes first changes: a machine gets warmer.
     for (const which of round % 2 ? (['on', 'off'] as const) : (['off', 'on'] as const)) {
       const answer = await generator.ask<LoadAnswer>({
@@ -47,14 +48,16 @@ try {
         warmUpSeconds: 1,
         seconds: SECONDS,
       } satisfies LoadOrder);
-      if ('failure' in answer) throw new Error(answer.failure);
+      if ('failure' in answer) {
+        await stop();
+        throw new Error(answer.failure);
+      }
       const answers = (answer.results[0]?.allAnswers ?? 0) / SECONDS;
       // The first round warms up.
-      if (round >= 0) perSecond[which].push(Math.round(answers));
+      if (round > 0) perSecond[which].push(Math.round(answers));
     }
   }
-  await generator.stop();
-  await Promise.all([servers.on.stop(), servers.off.stop()]);
+  await stop();
   const ratios = perSecond.on.map((on, round) => on / (perSecond.off[round] as number));
   console.log('introspections a second, limits on: ', perSecond.on.join(' '));
   console.log('introspections a second, limits off:', perSecond.off.join(' '));
