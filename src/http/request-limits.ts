@@ -32,14 +32,13 @@ export interface ClientLimit {
 export type CheckClientLimit = (
   request: FastifyRequest,
   reply: FastifyReply,
-  clientId: string | undefined,
+  clientId: string,
 ) => Promise<void>;
 
 /**
  * Builds the check; it lets everything pass where limits are switched off.
  *
- * The client is what the request says, since nothing is verified yet; the network keeps one caller
- * from spending what belongs to the client's others.
+ * The network keeps one caller from spending what belongs to the client's others.
  */
 export function createClientLimit(
   app: FastifyInstance,
@@ -54,7 +53,7 @@ export function createClientLimit(
     keyGenerator: (request: FastifyRequest) => `${clientIds.get(request)} ${networkOf(request)}`,
   };
   const count = app.createRateLimit(options);
-  return async (request, reply, clientId = '') => {
+  return async (request, reply, clientId) => {
     clientIds.set(request, clientId);
     const counted = await count(request);
     if (counted.isAllowed || !counted.isExceeded) return;

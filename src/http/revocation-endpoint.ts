@@ -19,7 +19,7 @@ export function addRevocationEndpoint(
   server: AuthorizationServer,
   { cors, cookiePath }: BrowserOptions,
 ): void {
-  const checkLimit = createClientLimit(app, limit);
+  const countRevocation = createClientLimit(app, limit);
   addClientEndpoint(app, {
     url: '/revoke',
     requestsPerSecond: 600,
@@ -41,13 +41,14 @@ export function addRevocationEndpoint(
     },
     async handle(form, request, reply) {
       const inquiry = readTokenInquiry(form, request);
-      await checkLimit(request, reply, inquiry.credentials?.clientId);
       const browser = readBrowserRequest(request, inquiry.credentials?.clientId, cookiePath);
       const noteClient = (client: Client) => cors.noteClient(request, client);
+      const checkLimit = ({ clientId }: Client) => countRevocation(request, reply, clientId);
       const { isCookieSpent, ...revocation } = await server.revoke({
         ...inquiry,
         browser,
         noteClient,
+        checkLimit,
       });
       request.log.info({
         event: 'revoke',

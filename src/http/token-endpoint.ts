@@ -51,7 +51,7 @@ export function addTokenEndpoint(
   server: AuthorizationServer,
   { cors, cookiePath }: BrowserOptions,
 ): void {
-  const checkLimit = new Map(
+  const limitOf = new Map(
     Object.entries(limits).map(([grantType, limit]) => [grantType, createClientLimit(app, limit)]),
   );
   addClientEndpoint(app, {
@@ -74,15 +74,15 @@ export function addTokenEndpoint(
     },
     async handle(form, request, reply) {
       const presented = readTokenRequest(form, request, cookiePath);
-      const { grantType, credentials } = presented;
-      await checkLimit.get(grantType)?.(request, reply, credentials?.clientId);
       let client: Client | undefined;
       const noteClient = (found: Client) => {
         client = found;
         cors.noteClient(request, found);
       };
       try {
-        const issued = await server.token({ ...presented, noteClient });
+        const checkLimit = async ({ clientId }: Client) =>
+          limitOf.get(presented.grantType)?.(request, reply, clientId);
+        const issued = await server.token({ ...presented, noteClient, checkLimit });
         logIssued(request, issued);
         // RFC 6749 §5.1 asks for it on every response that carries tokens.
         reply.header('pragma', 'no-cache');
@@ -105,7 +105,7 @@ function readTokenRequest(
   form: Form,
   request: FastifyRequest,
   cookiePath: CookiePath,
-): Omit<TokenRequest, 'noteClient'> {
+): Omit<TokenRequest, 'noteClient' | 'checkLimit'> {
   const parameters = readParameters(form, parameterNames);
   if (parameters.grant_type === undefined) throw invalidRequest('grant_type is missing');
   const credentials = readClientCredentials(request.headers.authorization, parameters);

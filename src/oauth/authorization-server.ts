@@ -1,6 +1,10 @@
 /** The core's only door: what the endpoints do, with the order of checks written once. RFC 6749 §3.2. */
 import type { Client, GrantType } from './client.ts';
-import { authenticateClient, type PresentedClientCredentials } from './client-authentication.ts';
+import {
+  type ClientRequest,
+  createClientAuthenticator,
+  type PresentedClientCredentials,
+} from './client-authentication.ts';
 import {
   acceptForRevocation,
   acceptRefreshToken,
@@ -11,7 +15,6 @@ import {
 import {
   invalidClient,
   invalidRequest,
-  TooManyFailures,
   unauthorizedClient,
   unsupportedGrantType,
 } from './errors.ts';
@@ -23,20 +26,16 @@ import { decideRevocation } from './revocation.ts';
 import { parseScope } from './scope.ts';
 
 /** A request about one token: RFC 7009 §2.1 and RFC 7662 §2.1 have the same shape. */
-export interface TokenInquiry {
-  readonly credentials: PresentedClientCredentials | undefined;
+export interface TokenInquiry extends ClientRequest {
   readonly token: string | undefined;
-  /** Where the request comes from, as `RequestOrigin` has it; asked for when authentication has failed. */
-  readonly network: () => string;
 }
-
-type ClientRequest = Pick<TokenInquiry, 'credentials' | 'network'>;
 
 /** RFC 7009 §2.1, as it may come from a browser. */
 export interface RevocationRequest extends TokenInquiry {
   readonly browser: BrowserRequest;
-  /** See `TokenRequest`. */
+  /** See `TokenRequest`, as is the next. */
   readonly noteClient: (client: Client) => void;
+  readonly checkLimit: (client: Client) => Promise<void>;
 }
 
 /** What a revocation did, for the log only: every answer is the same empty 200 (RFC 7009 §2.2). */
@@ -54,7 +53,7 @@ export interface AuthorizationServer {
   /**
    * Answers `POST /token`.
    *
-   * @throws OAuthError as RFC 6749 §5.2 says; TemporarilyUnavailable when the fault is ours
+   * @throws OAuthError as RFC 6749 §5.2 says; TooManyFailures; TemporarilyUnavailable when the fault is ours
    */
   token(request: TokenRequest): Promise<IssuedTokens>;
   /**
@@ -78,25 +77,7 @@ export function createAuthorizationServer(
   grants: readonly Grant[],
   { isCookieDeliverySafe }: { readonly isCookieDeliverySafe: boolean },
 ): AuthorizationServer {
-  const requireClient = (request: ClientRequest, lookUp: LookUp) => {
-    const authentication = authenticateClient(request.credentials, lookUp.client);
-    if (authentication.outcome === 'failed') return refuseClient(request, authentication.detail);
-    const { client, secretDigest } = authentication;
-    if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);
-    return client;
-  };
-  /** Counted after the secret was compared, so that the right one is never refused. */
-  const refuseClient = async (
-    { credentials, network }: ClientRequest,
-    detail: string,
-  ): Promise<never> => {
-    const clientId = credentials?.clientId;
-    const failure = { clientId, network: network() };
-    const { retryAfterSeconds, securityEvent } = await failures.countClientFailure(failure);
-    const context = { event: 'client_authentication_failed', clientId, securityEvent } as const;
-    if (retryAfterSeconds === undefined) throw invalidClient(detail, context);
-    throw new TooManyFailures('too many failed clients', retryAfterSeconds, context);
-  };
+  const requireClient = createClientAuthenticator(tokens, failures);
   const issueTokens = async (
     grant: Grant | undefined,
     request: TokenRequest,
@@ -119,6 +100,7 @@ export function createAuthorizationServer(
         clientId: client.clientId,
       });
     }
+    await request.checkLimit(client);
     const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
     const refreshToken =
       grant.grantType === 'refresh_token'
@@ -149,6 +131,7 @@ export function createAuthorizationServer(
       if (lookUp.client !== undefined) noteClient(lookUp.client);
       const client = await requireClient(request, lookUp);
       assertOwnApp(client, browser, isCookieDeliverySafe);
+      await request.checkLimit(client);
       const isRefreshToken = inBody !== undefined && presented?.kind === 'refresh_token';
       const { token, isFromCookie: isCookieSpent } = acceptForRevocation(
         client,

@@ -1,6 +1,8 @@
 /** Client authentication, RFC 6749 §2.3: presented credentials become a client, or `invalid_client`. */
 import type { Client } from './client.ts';
+import { invalidClient, TooManyFailures } from './errors.ts';
 import { digest, isSameDigest } from './opaque-token.ts';
+import type { FailureCounters, LookUp, TokenStore } from './ports.ts';
 
 /**
  * What a request said about its client, by exactly one method (RFC 6749 §2.3). The methods have their
@@ -53,3 +55,37 @@ export function authenticateClient(
 }
 
 const failed = (detail: string): ClientAuthentication => ({ outcome: 'failed', detail });
+
+/** What authentication needs of a request. */
+export interface ClientRequest {
+  readonly credentials: PresentedClientCredentials | undefined;
+  /** Where it comes from, as `RequestOrigin` has it; asked for when authentication has failed. */
+  readonly network: () => string;
+}
+
+/**
+ * Builds the step that turns a request into its client, or refuses it.
+ *
+ * @throws OAuthError `invalid_client`; TooManyFailures instead, after many of them from one network
+ */
+export function createClientAuthenticator(
+  tokens: Pick<TokenStore, 'noteSecretUse'>,
+  failures: FailureCounters,
+): (request: ClientRequest, lookUp: LookUp) => Client | Promise<never> {
+  /** Counted after the secret was compared, so that the right one is never refused. */
+  const refuse = async ({ credentials, network }: ClientRequest, detail: string) => {
+    const clientId = credentials?.clientId;
+    const failure = { clientId, network: network() };
+    const { retryAfterSeconds, securityEvent } = await failures.countClientFailure(failure);
+    const context = { event: 'client_authentication_failed', clientId, securityEvent } as const;
+    if (retryAfterSeconds === undefined) throw invalidClient(detail, context);
+    throw new TooManyFailures('too many failed clients', retryAfterSeconds, context);
+  };
+  return (request, lookUp) => {
+    const authentication = authenticateClient(request.credentials, lookUp.client);
+    if (authentication.outcome === 'failed') return refuse(request, authentication.detail);
+    const { client, secretDigest } = authentication;
+    if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);
+    return client;
+  };
+}

@@ -2,7 +2,6 @@
  * `npm run example` in a real browser: the page, the API and the authorization server as a person meets
  * them, with a network that can lose an answer between the server and the browser.
  */
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { BrowserContext, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
@@ -10,6 +9,7 @@ import { demo } from '../../src/demo.ts';
 import { listen } from '../resource-server/apis.ts';
 import { launchChromium, needsChromium } from '../support/chromium.ts';
 import { post } from '../support/client.ts';
+import { freePort } from '../support/port.ts';
 import { CHECKOUT, serve, temporaryDirectory } from '../support/process.ts';
 import { startProxy } from '../support/proxy.ts';
 
@@ -25,14 +25,6 @@ interface Example {
   loseNextAnswer(): void;
   /** The server's log lines in which a member has this value. */
   logged(name: 'event' | 'code', value: string): readonly Record<string, unknown>[];
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }
 
 async function startExample(t: Test): Promise<Example> {

@@ -278,6 +278,41 @@ t.test('what was not verified is not counted', async (t) => {
   t.strictSame(rows, []);
 });
 
+t.test(
+  'a login that its client has left is not verified, not counted, and leaves its place',
+  async (t) => {
+    const argon2 = { memoryKibibytes: 64 * 1024, iterations: 3, parallelism: 1 };
+    const { url, logIn, inspect } = await startScene(t, { argon2, hashQueueLimit: 30 });
+    const controller = new AbortController();
+    const leaving = Array.from({ length: 30 }, (_, n) =>
+      fetch(`${url}/token`, {
+        method: 'POST',
+        signal: controller.signal,
+        headers: { 'x-forwarded-for': `192.0.2.${n}` },
+        body: new URLSearchParams({
+          grant_type: 'password',
+          client_id: 'P1',
+          username: 'alice',
+          password: ALICE_PASSWORD,
+        }),
+      }).catch(() => {}),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    controller.abort();
+    await Promise.all(leaving);
+    const counted = async () => {
+      const { rows } = await inspect.query(
+        'select failures from failure_counter where failures > 0',
+      );
+      return rows.length;
+    };
+    while ((await counted()) > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    const { rows } = await inspect.query('select from token_family');
+    t.ok(rows.length < 30, 'most were dropped before they were hashed');
+    t.equal((await logIn(HOME)).status, 200);
+  },
+);
+
 t.test('without counters nobody logs in, and everybody else goes on', async (t) => {
   const { url, logIn, guess, inspect } = await startScene(t);
   const session = await logIn(HOME);

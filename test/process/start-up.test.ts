@@ -19,6 +19,7 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ ISSUER: 'https://a.example/?q' }, /^ISSUER must be/],
   [{ ISSUER: 'ftp://a.example' }, /^ISSUER must be/],
   [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
+  [{ REDIS_URL: 'http://u:swordfish@h' }, /^REDIS_URL must look like/],
   [{ TRUST_PROXY: 'everybody' }, /^TRUST_PROXY must be/],
   [{ HOST: '0.0.0.0', DATABASE_URL: 'postgres://h/d' }, /^ISSUER is required/],
   [{ HOST: '192.0.2.1' }, /^The embedded database/],

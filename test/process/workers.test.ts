@@ -31,6 +31,24 @@ t.test('two workers share the port, and SIGTERM ends them in turn', async (t) =>
   t.strictSame(new Set(refreshed.map(({ status }) => status)), new Set([200]));
   t.equal(successors.size, 1, 'one successor, whoever answered');
 
+  // Refused for its scope, so that only requests are counted: 29 are left of a minute's 30.
+  const counted = await Promise.all(
+    Array.from({ length: 40 }, () =>
+      post(
+        `${server.url}/token`,
+        {
+          grant_type: 'password',
+          client_id: demo.clientId,
+          username: demo.username,
+          password: demo.password,
+          scope: 'unheard-of',
+        },
+        { connection: 'close' },
+      ),
+    ),
+  );
+  t.equal(counted.filter(({ status }) => status === 400).length, 29, 'limits are those of both');
+
   const workers = server.output.stdout.match(/bound to/g)?.length;
   t.equal(workers, 2, 'both have started');
   t.equal(await server.stop(), 0);

@@ -43,6 +43,7 @@ async function rotate(refreshToken: string): Promise<string> {
       refreshCookies: [],
     },
     noteClient: () => {},
+    checkLimit: async () => {},
     isAbandoned: () => false,
   });
   return issued.refreshToken?.text as string;

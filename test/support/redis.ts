@@ -1,8 +1,9 @@
 /** A real Redis for one test, on a free port and without persistence. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import type { Test } from 'tap';
+import { freePort } from './port.ts';
 
 const executable = ['/usr/bin/redis-server', '/usr/local/bin/redis-server'].find(existsSync);
 
@@ -47,15 +48,6 @@ export async function startRedis(t: Test): Promise<TestRedis> {
     freeze: () => void child?.kill('SIGSTOP'),
     thaw: () => void child?.kill('SIGCONT'),
   };
-}
-
-/** A port that nobody uses at the moment. */
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }
 
 async function answers(port: number): Promise<void> {

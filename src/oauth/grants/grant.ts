@@ -18,6 +18,12 @@ export interface TokenRequest {
   readonly browser: BrowserRequest;
   /** Told whom the request names as soon as that is read, so that refusals can be answered accordingly. */
   readonly noteClient: (client: Client) => void;
+  /**
+   * Asked once the client is authenticated, so that nobody else can use up what it may ask for.
+   *
+   * @throws Error when there are too many requests of its kind; the grant is not asked then
+   */
+  readonly checkLimit: (client: Client) => Promise<void>;
   /** Tells whether the caller has gone or has waited too long: such a request is dropped, not judged. */
   readonly isAbandoned: () => boolean;
 }
