@@ -58,16 +58,18 @@ export function handleError(
       .header('retry-after', retryAfterSeconds)
       .send({ error: 'temporarily_unavailable' });
   }
-  const statusCode = 'statusCode' in error ? (error.statusCode ?? 500) : 500;
+  // Whatever was thrown: a dependency's mistake need not be an error at all.
+  const { statusCode = 500, code } = Object(error) as Partial<FastifyError>;
   if (statusCode === 429) {
     noteFlood(request, 'warn', { event: 'rate_limited' });
     return reply.code(429).send({ error: 'temporarily_unavailable' });
   }
   if (statusCode >= 400 && statusCode < 500) {
-    request.log.info({ event: 'refused', detail: 'code' in error ? error.code : undefined });
+    request.log.info({ event: 'refused', detail: code });
     return reply.code(statusCode).send({ error: 'invalid_request' });
   }
-  request.log.error({ event: 'failed', error: { name: error.name, stack: error.stack } });
+  const { name, stack } = Object(error) as Partial<Error>;
+  request.log.error({ event: 'failed', error: { name, stack } });
   return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
 }
 

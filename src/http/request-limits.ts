@@ -25,8 +25,11 @@ export interface ClientLimit {
   readonly name: string;
   readonly requests: number;
   readonly windowSeconds: number;
-  /** 503 instead of 429, for clients that would take any 4xx for the end of a session. */
-  readonly isOverload?: boolean;
+  /**
+   * Set where the answer is 503 instead of 429, for clients that would take any 4xx for the end of a
+   * session: the longest they are told to wait.
+   */
+  readonly overloadPauseSeconds?: number;
 }
 
 export type CheckClientLimit = (
@@ -42,7 +45,7 @@ export type CheckClientLimit = (
  */
 export function createClientLimit(
   app: FastifyInstance,
-  { requests, windowSeconds, isOverload = false, ...limit }: ClientLimit,
+  { requests, windowSeconds, overloadPauseSeconds, ...limit }: ClientLimit,
 ): CheckClientLimit {
   if (!app.hasDecorator('createRateLimit')) return async () => {};
   const clientIds = new WeakMap<FastifyRequest, string>();
@@ -57,8 +60,11 @@ export function createClientLimit(
     clientIds.set(request, clientId);
     const counted = await count(request);
     if (counted.isAllowed || !counted.isExceeded) return;
-    if (isOverload) throw new TemporarilyUnavailable(`too many requests: ${limit.name}`);
     const wait = Math.max(1, counted.ttlInSeconds);
+    if (overloadPauseSeconds !== undefined) {
+      const retryAfterSeconds = Math.min(wait, overloadPauseSeconds);
+      throw new TemporarilyUnavailable(`too many requests: ${limit.name}`, { retryAfterSeconds });
+    }
     reply.headers({
       'retry-after': wait,
       // Those of the limit that was met, in place of the one before the body.

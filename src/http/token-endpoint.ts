@@ -43,7 +43,13 @@ const MAXIMUM_USER_AGENT_CHARACTERS = 256;
 /** Per client and network. A person who types has no need of more logins, a client none of more refreshes. */
 const limits = {
   password: { name: 'password', requests: 30, windowSeconds: 60 },
-  refresh_token: { name: 'refresh_token', requests: 600, windowSeconds: 60, isOverload: true },
+  // A quarter of the default retry window, so that whoever comes again still is inside it.
+  refresh_token: {
+    name: 'refresh_token',
+    requests: 600,
+    windowSeconds: 60,
+    overloadPauseSeconds: 15,
+  },
 } as const;
 
 export function addTokenEndpoint(

@@ -84,10 +84,27 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
     async reserveLogin(attempt): Promise<LoginReservation> {
       const keys = loginKeys(attempt, await readNameKey());
       const row = await reserve({ ...attempt, keys });
+      const { subject, network } = attempt;
+      const released = () =>
+        quietly(
+          pool.run(
+            releaseLoginStatement,
+            row.network_expires_at === null
+              ? [
+                  [keys.pair, keys.account],
+                  [row.pair_expires_at, null],
+                ]
+              : [
+                  [keys.pair, keys.network, keys.account],
+                  [row.pair_expires_at, row.network_expires_at, null],
+                ],
+          ),
+        );
       if (row.retry_after_seconds !== null) {
+        // Refused for the account's sake: whoever waits as told must not meet the network's own limit.
+        if (row.account_position !== null) await released();
         return { outcome: 'refused', retryAfterSeconds: row.retry_after_seconds };
       }
-      const { subject, network } = attempt;
       return {
         outcome: 'reserved',
         failed() {
@@ -110,21 +127,7 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
               neighbourhoodOf(network),
             ]),
           ),
-        released: () =>
-          quietly(
-            pool.run(
-              releaseLoginStatement,
-              row.network_expires_at === null
-                ? [
-                    [keys.pair, keys.account],
-                    [row.pair_expires_at, null],
-                  ]
-                : [
-                    [keys.pair, keys.network, keys.account],
-                    [row.pair_expires_at, row.network_expires_at, null],
-                  ],
-            ),
-          ),
+        released,
       };
     },
 

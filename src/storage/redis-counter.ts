@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import type { RequestCount, RequestCounter } from '../request-counter.ts';
 
 /** What a limit may add to a request; after that it is counted without Redis. */
-const DEADLINE_MILLISECONDS = 50;
+const DEADLINE_MILLISECONDS = 40;
 const MAXIMUM_RECONNECT_DELAY_MILLISECONDS = 2000;
 
 /** One round trip, and nothing in between: a key without an end would count for ever. */

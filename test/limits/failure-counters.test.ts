@@ -215,6 +215,17 @@ t.test('RAT-12 RFC 9110 §10.2.3: whoever waits as long as was said is evaluated
   t.equal((await logIn(ELSEWHERE)).status, 200);
 });
 
+t.test(
+  'a stranger who waits as told for an account that is being guessed is evaluated',
+  async (t) => {
+    const { guess, logIn, inspect } = await startScene(t);
+    await inTurn(101, (n) => guess(`192.0.2.${n}`));
+    for (const answer of await inTurn(15, () => logIn(ELSEWHERE))) isTooMany(t, answer);
+    await inspect.query('update failure_counter set throttled_until = clock_timestamp()');
+    t.equal((await logIn(ELSEWHERE)).status, 200, 'refusals before did not spend the ten a minute');
+  },
+);
+
 t.test('RAT-14 ASVS 15.2.2: a refusal costs no hash', async (t) => {
   const argon2 = { memoryKibibytes: 64 * 1024, iterations: 4, parallelism: 1 };
   const { guess } = await startScene(t, { argon2 });
