@@ -8,6 +8,7 @@ import pino from 'pino';
 import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, isCookieDeliverySafe, loadConfig } from './config.ts';
+import { yieldToOthersWhileHashing } from './crypto/hash-priority.ts';
 import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
 import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
@@ -118,6 +119,7 @@ async function answer(config: Config, dependencies: Dependencies): Promise<strin
     port: config.port,
     listenTextResolver: (address) => `bound to ${address}`,
   });
+  await yieldToOthersWhileHashing();
   const stopHousekeeping = startHousekeeping(dependencies, app.log);
   endGracefully(config.shutdownTimeoutSeconds, app.log, async () => {
     await app.close();

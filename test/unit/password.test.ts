@@ -1,5 +1,8 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import t from 'tap';
 import { createHashGate } from '../../src/crypto/hash-gate.ts';
+import { yieldToOthersWhileHashing } from '../../src/crypto/hash-priority.ts';
 import { createPasswordHasher } from '../../src/crypto/password-hasher.ts';
 import { passwordWeakness } from '../../src/crypto/password-policy.ts';
 import { TemporarilyUnavailable } from '../../src/oauth/errors.ts';
@@ -97,3 +100,19 @@ t.test('length counts characters, and there are no composition rules', async (t)
   }
   t.match(passwordWeakness('🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋', 'bartholomew'), /at least 15/);
 });
+
+t.test(
+  'threads that hash let everything else go first',
+  { skip: process.platform !== 'linux' && 'threads have a priority of their own on Linux only' },
+  async (t) => {
+    await yieldToOthersWhileHashing();
+    const tasks = readdirSync('/proc/self/task').map((task) => ({
+      name: readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim(),
+      niceness: getPriority(Number(task)),
+    }));
+    const workers = tasks.filter(({ name }) => name === 'libuv-worker');
+    t.ok(workers.length > 0);
+    for (const { niceness } of workers) t.equal(niceness, 10);
+    t.equal(getPriority(), 0, 'the event loop keeps its own');
+  },
+);
