@@ -1,5 +1,5 @@
 /** What a guarded API does when the authorization server is slow, gone, or says what it should not. */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import {
   createTokenGuard,
@@ -235,16 +235,13 @@ t.test('a server that does not answer in time is 503, and is let go', async (t) 
 });
 
 t.test('connections are kept, and there are no more than allowed', async (t) => {
-  let connections = 0;
-  const authorizationServer = createServer((_request, response) => {
+  const connections = new Set<object>();
+  const introspectionEndpoint = await listen(t, ({ socket }, response) => {
+    connections.add(socket);
     setTimeout(() => json(response, active), 5);
   });
-  authorizationServer.on('connection', () => connections++);
-  await new Promise<void>((resolve) => authorizationServer.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => authorizationServer.close());
-  const { port } = authorizationServer.address() as { port: number };
   const guard = createTokenGuard({
-    introspectionEndpoint: `http://127.0.0.1:${port}/introspect`,
+    introspectionEndpoint,
     ...credentials,
     maximumConnections: 4,
   });
@@ -255,23 +252,20 @@ t.test('connections are kept, and there are no more than allowed', async (t) => 
     const accesses = await Promise.all(checks);
     t.ok(accesses.every(({ outcome }) => outcome === 'granted'));
   }
-  t.equal(connections, 4);
+  t.equal(connections.size, 4);
   guard.close();
 });
 
 t.test('a connection that the server closed while it was idle is no trouble', async (t) => {
   const used = new WeakSet<object>();
-  const authorizationServer = createServer((request, response) => {
+  const introspectionEndpoint = await listen(t, (request, response) => {
     // One answer a connection, without saying so, as a restart or a proxy does it.
     if (used.has(request.socket)) request.socket.resetAndDestroy();
     else json(response, active);
     used.add(request.socket);
   });
-  await new Promise<void>((resolve) => authorizationServer.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => authorizationServer.close());
-  const { port } = authorizationServer.address() as { port: number };
   const guard = createTokenGuard({
-    introspectionEndpoint: `http://127.0.0.1:${port}/introspect`,
+    introspectionEndpoint,
     ...credentials,
     maximumConnections: 1,
   });
