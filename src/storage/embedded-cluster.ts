@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
+import { totalmem } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -197,7 +198,7 @@ function serverArguments(cluster: Cluster, port: number, settings: ServerSetting
     unix_socket_directories: '',
     password_encryption: 'scram-sha-256',
     max_connections: '200',
-    shared_buffers: '128MB',
+    shared_buffers: `${sharedBuffersMegabytes()}MB`,
     // Values reach the log neither as bind parameters nor inside a statement that failed: MikroORM
     // writes them into the SQL text.
     log_parameter_max_length: '0',
@@ -207,6 +208,17 @@ function serverArguments(cluster: Cluster, port: number, settings: ServerSetting
   };
   const flags = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   return ['-D', cluster.clusterDir, ...flags];
+}
+
+/**
+ * An eighth of the memory, of a machine that the server does not have to itself. Pages that are in
+ * nobody's cache cost a look-up several times as much; memory is taken up only as data comes in.
+ */
+function sharedBuffersMegabytes(): number {
+  // A container's limit; 0 or larger than the machine where there is none.
+  const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  const eighth = Math.floor(Math.min(totalmem(), limit) / 8 / 2 ** 20);
+  return Math.min(Math.max(eighth, 128), 2048);
 }
 
 async function readFailure(logPath: string, start: number): Promise<string> {

@@ -1,6 +1,6 @@
 /** Everything that a run needs, started and filled: PostgreSQL, databases, servers, the load generator. */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig } from '../../src/config.ts';
 import { createPasswordHasher } from '../../src/crypto/password-hasher.ts';
@@ -10,7 +10,7 @@ import type { Options } from './options.ts';
 import type { Contestant } from './plan.ts';
 import { type HelperProcess, type ServerProcess, startHelper, startServer } from './processes.ts';
 import { parentOf } from './resources.ts';
-import { withClient } from './seed.ts';
+import { warmCache, withClient } from './seed.ts';
 import { seedHeirloom } from './seed-heirloom.ts';
 import { seedOauth2Server } from './seed-oauth2-server.ts';
 import { seedOidcProvider } from './seed-oidc-provider.ts';
@@ -45,8 +45,10 @@ export async function openArena(
   cleanUp.unshift(() => rm(dataDir, { recursive: true, force: true }));
   // The embedded server's own user, where there is one, has to get in.
   await chmod(dataDir, 0o755);
-  // No settings: as durable as in production, fsync and synchronous_commit on.
-  const postgres = await startEmbeddedPostgres({ dataDir, notice: console.error });
+  // As durable as in production, fsync and synchronous_commit on; with the share of the memory that
+  // PostgreSQL's documentation recommends.
+  const settings = { shared_buffers: `${Math.floor(totalmem() / 4 / 2 ** 20)}MB` };
+  const postgres = await startEmbeddedPostgres({ dataDir, notice: console.error, settings });
   cleanUp.unshift(() => postgres.stopIfIdle());
   const adminUrl = postgres.url('postgres');
   const { pid, version } = await inspectPostgres(adminUrl);
@@ -133,8 +135,10 @@ async function fillDatabases(
       ),
     ),
   );
-  // What the seeds left to be written must not be written while something is measured.
+  // What the seeds left to be written must not be written while something is measured, and a database
+  // that is in use is in memory.
   await withClient(adminUrl, (client) => client.query('checkpoint'));
+  for (const { database } of wanted) await withClient(url(database), warmCache);
   return new Map(wanted.map(({ database, count }) => [database, count]));
 }
 
