@@ -8,23 +8,40 @@
 import type { Statement } from './statement.ts';
 
 /**
- * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f`.
+ * One instant for a whole statement, and the server's cut-off.
+ *
+ * Index: server_state_pkey.
+ */
+const instant = `instant as materialized (
+    select i.now, date_trunc('second', i.now) as second, s.sessions_valid_after
+    from (select clock_timestamp() as now offset 0) i join server_state s on s.id = 1
+  )`;
+const now = '(select now from instant)';
+const second = '(select second from instant)';
+
+/**
+ * The client `c` or the resource owner of the family `f` may not go on. Asked for a value, the person is
+ * looked for in the index of those that are disabled; `exists` could read all of that index first.
+ */
+const isSuspended = `(
+        c.disabled_at is not null or c.deleted_at is not null or (
+          select true from resource_owner o
+          where o.id = f.resource_owner_id and o.disabled_at is not null
+        ) is true
+      )`;
+
+/** Families started at or before it are dead: the later of the client's cut-off and the server's. */
+const cutOff = (server: string): string => `greatest(c.sessions_valid_after, ${server})`;
+
+/**
+ * Alive, as `causeOfDeath` in `oauth/token-family.ts` defines it, for a family `f` and its client `c`.
  * The decision was made on what was read; this is the guard that it still holds when it is written.
- * (Asked for values, client and resource owner are found by key; a join could read them all.)
  */
 const familyIsAlive = `
       f.revoked_at is null
-      and f.expires_at > i.now
-      and (s.sessions_valid_after is null or f.started_at > s.sessions_valid_after)
-      and (
-        select
-          c.disabled_at is null and c.deleted_at is null
-          and (c.sessions_valid_after is null or f.started_at > c.sessions_valid_after)
-        from client c where c.key = f.client_key
-      )
-      and (
-        select o.disabled_at is null from resource_owner o where o.id = f.resource_owner_id
-      ) is not false`;
+      and f.expires_at > ${now}
+      and coalesce(f.started_at > ${cutOff('(select sessions_valid_after from instant)')}, true)
+      and not ${isSuspended}`;
 
 /** An instant as `new Date` takes it: as text it costs both sides several times as much. */
 const milliseconds = (instant: string): string => `date_part('epoch', ${instant}) * 1000`;
@@ -34,59 +51,59 @@ const milliseconds = (instant: string): string => `date_part('epoch', ${instant}
  * owner, its lineage if the request has one to compare, and an access token. A standby answers nothing:
  * what it knows may be revoked already.
  *
+ * What belongs together is one JSON array, in the order that `look-up-rows.ts` names: columns of their
+ * own would cost more to send and to read than all the rest.
+ *
  * Indexes: server_state_pkey, client_client_id_unique, client_secret_pkey, token_family_pkey,
- * client_pkey, resource_owner_pkey, access_token_pkey.
+ * client_pkey, resource_owner_disabled_index, access_token_pkey.
  */
 export const lookUpStatement: Statement = {
   name: 'heirloom-look-up',
   text: `
   select
-    r.ordinal, ${milliseconds('i.now')} as now,
-    ${milliseconds('s.pulse_at')} as pulse_at,
-    ${milliseconds('s.outage_began_at')} as outage_began_at,
-    ${milliseconds('s.resumed_at')} as resumed_at,
-    caller.key as caller_key, caller.client_id as caller_client_id,
-    caller.client_type, caller.grant_types, caller.scope as caller_scope,
-    caller.introspection_right, caller.audience as caller_audience,
-    caller.origins as caller_origins, caller.delivery,
-    caller.access_token_lifetime_seconds, caller.refresh_token_idle_lifetime_seconds,
-    caller.refresh_token_lifetime_seconds, caller.retry_window_seconds,
-    (
-      select array_agg(cs.digest) from client_secret cs
-      where cs.client_key = caller.key and (cs.expires_at is null or cs.expires_at > i.now)
-    ) as secret_digests,
-    f.id as family_id, f.client_key as family_client_key, c.client_id as family_client_id,
-    f.resource_owner_id, f.scope as family_scope, f.audience as family_audience,
-    l.lineage_digest, l.generation, l.current_digest, l.previous_digest, l.successor_salt,
-    ${milliseconds('l.rotated_at')} as rotated_at,
-    ${milliseconds('l.retry_until')} as retry_until,
-    ${milliseconds('f.started_at')} as started_at,
-    ${milliseconds('f.idle_expires_at')} as idle_expires_at,
-    ${milliseconds('f.expires_at')} as family_expires_at,
-    ${milliseconds('f.revoked_at')} as family_revoked_at,
-    ${milliseconds('greatest(c.sessions_valid_after, s.sessions_valid_after)')}
-      as sessions_valid_after,
-    (c.disabled_at is not null or c.deleted_at is not null or o.disabled_at is not null)
-      as is_suspended,
-    a.digest as access_token_digest, a.scope as access_token_scope,
-    ${milliseconds('a.issued_at')} as issued_at,
-    ${milliseconds('a.expires_at')} as access_token_expires_at,
-    ${milliseconds('a.revoked_at')} as access_token_revoked_at
-  from unnest($1::int[], $2::text[], $3::uuid[], $4::bool[], $5::bytea[])
-    as r(ordinal, client_id, family_id, is_refresh_token, access_token_digest)
-  cross join (select clock_timestamp() as now offset 0) i
-  join server_state s on s.id = 1
+    r.ordinal::int as ordinal,
+    service.instants,
+    case when caller.key is not null then json_build_array(
+      caller.key, caller.client_id, caller.client_type, caller.grant_types, caller.scope,
+      caller.introspection_right, caller.audience, caller.origins, caller.delivery,
+      (
+        select array_agg(cs.digest) from client_secret cs
+        where cs.client_key = caller.key and (cs.expires_at is null or cs.expires_at > service.now)
+      ),
+      caller.access_token_lifetime_seconds, caller.refresh_token_idle_lifetime_seconds,
+      caller.refresh_token_lifetime_seconds, caller.retry_window_seconds
+    ) end as caller,
+    case when f.id is not null then json_build_array(
+      f.id, f.client_key, c.client_id, f.resource_owner_id, f.scope, f.audience,
+      ${milliseconds('f.started_at')}, ${milliseconds('f.idle_expires_at')},
+      ${milliseconds('f.expires_at')}, ${milliseconds('f.revoked_at')},
+      ${milliseconds(cutOff('service.sessions_valid_after'))},
+      ${isSuspended}
+    ) end as family,
+    case when r.is_refresh_token and f.lineage_digest is not null then json_build_array(
+      f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
+      ${milliseconds('f.rotated_at')}, ${milliseconds('f.retry_until')}
+    ) end as lineage,
+    case when a.digest is not null then json_build_array(
+      a.scope, ${milliseconds('a.issued_at')}, ${milliseconds('a.expires_at')},
+      ${milliseconds('a.revoked_at')}
+    ) end as access_token
+  from unnest($1::text[], $2::uuid[], $3::bool[], $4::bytea[]) with ordinality
+    as r(client_id, family_id, is_refresh_token, access_token_digest, ordinal)
+  cross join (
+    select
+      i.now, s.sessions_valid_after,
+      json_build_array(
+        ${milliseconds('i.now')}, ${milliseconds('s.pulse_at')},
+        ${milliseconds('s.outage_began_at')}, ${milliseconds('s.resumed_at')}
+      ) as instants
+    from (select clock_timestamp() as now offset 0) i join server_state s on s.id = 1
+    offset 0
+  ) service
   left join client caller
     on caller.client_id = r.client_id and caller.disabled_at is null and caller.deleted_at is null
   left join token_family f on f.id = r.family_id
-  left join lateral (
-    select
-      f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
-      f.rotated_at, f.retry_until
-    where r.is_refresh_token
-  ) l on true
   left join client c on c.key = f.client_key
-  left join resource_owner o on o.id = f.resource_owner_id
   left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest
   where not pg_is_in_recovery()`,
 };
@@ -160,87 +177,89 @@ export const lockFamilyStatement: Statement = {
 /** Access tokens of one family; the one that is being issued is not yet among those that are kept. */
 const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
 
-/** Issuing deletes the family's expired access tokens and, above the limit, the oldest. */
+/**
+ * Issuing deletes the family's expired access tokens and, above the limit, the oldest.
+ *
+ * By place: the rows were just read, and a second way through the index would cost as much as the first.
+ * One that moves meanwhile, because it is being revoked, is left to the next time.
+ */
 const trimAccessTokens = (issuedTo: 'rotated' | 'family'): string => `
-    delete from access_token a using ${issuedTo} cross join instant i
-    where a.family_id = ${issuedTo}.id and (
-      a.expires_at <= i.now
-      or a.digest in (
-        select kept.digest from access_token kept
-        where kept.family_id = ${issuedTo}.id and kept.expires_at > i.now
-        order by kept.issued_at desc offset ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
-      )
+    delete from access_token a using (
+      select
+        kept.ctid as place, kept.expires_at,
+        row_number() over (
+          partition by kept.family_id
+          order by kept.expires_at > ${now} desc, kept.issued_at desc
+        ) as newest
+      from ${issuedTo} join access_token kept on kept.family_id = ${issuedTo}.id
+    ) ranked
+    where a.ctid = ranked.place and (
+      ranked.expires_at <= ${now} or ranked.newest > ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
     )`;
+
+/** What is left of both tokens; instants of expiry are whole seconds, those of issue are not. */
+const secondsLeft = (accessExpiresAt: string, idleExpiresAt: string): string => `
+    extract(epoch from ${accessExpiresAt} - ${second})::int as expires_in_seconds,
+    floor(extract(epoch from ${idleExpiresAt} - ${now}))::int as refresh_expires_in_seconds`;
 
 /**
  * Rotates: compare-and-set of the current digest, and the access token that comes with it.
  *
  * Locks are taken in id order and never waited for, so statements cannot block each other in a
  * circle. A family whose lock was taken by somebody else answers `not_locked`, one that changed since
- * it was read `lost`.
+ * it was read `lost`. A row is judged as it was locked and updated in the place where it was locked; if
+ * that is a version newer than the statement's snapshot, nothing is found there, which is `lost` too.
  *
- * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_pkey, access_token_pkey.
+ * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_disabled_index,
+ * access_token_pkey.
  */
 export const rotateStatement: Statement = {
   name: 'heirloom-rotate',
   text: `
   with request as materialized (
     select * from unnest(
-      $1::int[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[],
-      $6::bytea[], $7::text[], $8::int[], $9::int[], $10::int[]
-    ) as r(
-      ordinal, family_id, presented_digest, successor_digest, successor_salt,
-      access_digest, access_scope, access_lifetime, idle_lifetime, retry_window
+      $1::uuid[], $2::bytea[], $3::bytea[], $4::bytea[],
+      $5::bytea[], $6::text[], $7::int[], $8::int[], $9::int[]
+    ) with ordinality as r(
+      family_id, presented_digest, successor_digest, successor_salt,
+      access_digest, access_scope, access_lifetime, idle_lifetime, retry_window, ordinal
     )
-  ), locked as materialized (
-    select f.id from token_family f
-    where f.id = any ($2)
+  ), ${instant}, locked as materialized (
+    select
+      r.*, f.ctid as place,
+      f.current_digest = r.presented_digest and f.idle_expires_at > ${now} and ${familyIsAlive}
+        as may_rotate
+    from request r
+    join token_family f on f.id = r.family_id
+    left join client c on c.key = f.client_key
     order by f.id
-    for no key update skip locked
-  ), instant as materialized (
-    select now, date_trunc('second', now) as second from clock_timestamp() as now
+    for no key update of f skip locked
   ), rotated as (
     update token_family f set
       generation = f.generation + 1,
       previous_digest = f.current_digest,
-      current_digest = r.successor_digest,
-      successor_salt = r.successor_salt,
-      rotated_at = i.now,
-      retry_until = i.now + r.retry_window * interval '1 second',
-      idle_expires_at = least(i.second + r.idle_lifetime * interval '1 second', f.expires_at)
-    from request r
-    join locked l on l.id = r.family_id
-    cross join instant i
-    join server_state s on s.id = 1
-    where f.id = r.family_id
-      and f.current_digest = r.presented_digest
-      and f.idle_expires_at > i.now
-      and ${familyIsAlive}
+      current_digest = l.successor_digest,
+      successor_salt = l.successor_salt,
+      rotated_at = ${now},
+      retry_until = ${now} + l.retry_window * interval '1 second',
+      idle_expires_at = least(${second} + l.idle_lifetime * interval '1 second', f.expires_at)
+    from locked l
+    where f.ctid = l.place and l.may_rotate
     returning
-      r.ordinal, f.id, f.expires_at, f.idle_expires_at, r.access_digest, r.access_scope, r.access_lifetime
+      l.ordinal, f.id, f.idle_expires_at, l.access_digest, l.access_scope,
+      least(${second} + l.access_lifetime * interval '1 second', f.expires_at) as access_expires_at
   ), issued as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
-    select
-      rotated.id, access_digest, access_scope, i.now,
-      least(i.second + access_lifetime * interval '1 second', rotated.expires_at)
-    from rotated cross join instant i
-    returning
-      family_id,
-      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
+    select id, access_digest, access_scope, ${now}, access_expires_at from rotated
   ), trimmed as (${trimAccessTokens('rotated')})
   select
-    r.ordinal, issued.expires_in_seconds,
-    floor(extract(epoch from rotated.idle_expires_at - i.now))::int as refresh_expires_in_seconds,
-    case
-      when rotated.id is not null then 'rotated'
-      when l.id is not null then 'lost'
-      else 'not_locked'
-    end as outcome
-  from request r
-  cross join instant i
-  left join locked l on l.id = r.family_id
-  left join rotated on rotated.ordinal = r.ordinal
-  left join issued on issued.family_id = rotated.id`,
+    ordinal::int as ordinal, 'rotated' as outcome,${secondsLeft('access_expires_at', 'idle_expires_at')}
+  from rotated
+  union all
+  select
+    ordinal::int,
+    case when ordinal in (select ordinal from locked) then 'lost' else 'not_locked' end, null, null
+  from request where ordinal not in (select ordinal from rotated)`,
 };
 
 /**
@@ -252,27 +271,17 @@ export const rotateStatement: Statement = {
 export const issueAdditionalStatement: Statement = {
   name: 'heirloom-issue-additional',
   text: `
-  with instant as materialized (
-    select now, date_trunc('second', now) as second from clock_timestamp() as now
-  ), family as materialized (
-    select f.id, f.expires_at, f.idle_expires_at
-    from token_family f
-    join server_state s on s.id = 1
-    cross join instant i
+  with ${instant}, family as materialized (
+    select
+      f.id, f.idle_expires_at,
+      least(${second} + $5 * interval '1 second', f.expires_at) as access_expires_at
+    from token_family f left join client c on c.key = f.client_key
     where f.id = $1 and f.current_digest = $2 and ${familyIsAlive}
   ), issued as (
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
-    select
-      family.id, $3, $4, i.now,
-      least(i.second + $5 * interval '1 second', family.expires_at)
-    from family cross join instant i
-    returning
-      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
+    select id, $3, $4, ${now}, access_expires_at from family
   ), trimmed as (${trimAccessTokens('family')})
-  select
-    issued.expires_in_seconds,
-    floor(extract(epoch from family.idle_expires_at - i.now))::int as refresh_expires_in_seconds
-  from issued cross join family cross join instant i`,
+  select ${secondsLeft('access_expires_at', 'idle_expires_at')} from family`,
 };
 
 /**

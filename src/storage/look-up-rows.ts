@@ -10,57 +10,90 @@ import type {
 import type { AccessToken, LookUp, LookUpRequest } from '../oauth/ports.ts';
 import { parseScope } from '../oauth/scope.ts';
 import type { FamilyLineage, TokenFamily } from '../oauth/token-family.ts';
+import { boolArray, byteaArray, textArray, uuidArray } from './binary-array.ts';
 import type { OrdinalRow } from './coalescer.ts';
 import { remembering } from './column-types.ts';
 
 /** Few scopes are granted, to many. */
 const scopeOf = remembering(parseScope);
 
-/** One row: what is null was not asked for or does not exist. Instants are milliseconds since 1970. */
+/** One row. Everything but the ordinal is a JSON array; null is what was not asked for or does not exist. */
 export interface LookUpRow extends OrdinalRow {
-  now: number;
-  pulse_at: number;
-  outage_began_at: number | null;
-  resumed_at: number | null;
-  caller_key: number | null;
-  caller_client_id: string;
-  client_type: ClientType;
-  grant_types: GrantType[];
-  caller_scope: string[];
-  introspection_right: IntrospectionRight;
-  caller_audience: string[];
-  caller_origins: string[];
-  delivery: RefreshTokenDelivery;
-  access_token_lifetime_seconds: number | null;
-  refresh_token_idle_lifetime_seconds: number | null;
-  refresh_token_lifetime_seconds: number | null;
-  retry_window_seconds: number | null;
-  secret_digests: Buffer[] | null;
-  family_id: string | null;
-  family_client_key: number;
-  family_client_id: string;
-  resource_owner_id: string | null;
-  family_scope: string;
-  family_audience: string[];
-  lineage_digest: Buffer | null;
-  generation: number;
-  current_digest: Buffer | null;
-  previous_digest: Buffer | null;
-  successor_salt: Buffer | null;
-  rotated_at: number | null;
-  retry_until: number | null;
-  started_at: number;
-  idle_expires_at: number;
-  family_expires_at: number;
-  family_revoked_at: number | null;
-  sessions_valid_after: number | null;
-  is_suspended: boolean;
-  access_token_digest: Buffer | null;
-  access_token_scope: string;
-  issued_at: number;
-  access_token_expires_at: number;
-  access_token_revoked_at: number | null;
+  /** `ServiceColumns`, the same in every row of an answer. */
+  instants: string;
+  /** `ClientColumns` of the calling client, in the row of the first request that names it. */
+  caller: string | null;
+  /** `FamilyColumns`. */
+  family: string | null;
+  /** `LineageColumns`, for a refresh token only. */
+  lineage: string | null;
+  /** `AccessTokenColumns`. */
+  access_token: string | null;
 }
+
+/** Milliseconds since 1970. */
+type Instant = number;
+
+/** `bytea` as text: `\\x` and hexadecimal digits. */
+type Bytes = string;
+
+type ServiceColumns = [
+  now: Instant,
+  pulseAt: Instant,
+  outageBeganAt: Instant | null,
+  resumedAt: Instant | null,
+];
+
+type ClientColumns = [
+  key: number,
+  clientId: string,
+  clientType: ClientType,
+  grantTypes: GrantType[],
+  scope: string[],
+  introspectionRight: IntrospectionRight,
+  audience: string[],
+  origins: string[],
+  delivery: RefreshTokenDelivery,
+  secretDigests: Bytes[] | null,
+  ...lifetimes: [
+    accessTokenSeconds: number | null,
+    refreshTokenIdleSeconds: number | null,
+    refreshTokenSeconds: number | null,
+    retryWindowSeconds: number | null,
+  ],
+];
+
+type FamilyColumns = [
+  familyId: string,
+  clientKey: number,
+  clientId: string,
+  resourceOwnerId: string | null,
+  scope: string,
+  audience: string[],
+  startedAt: Instant,
+  idleExpiresAt: Instant,
+  expiresAt: Instant,
+  revokedAt: Instant | null,
+  sessionsValidAfter: Instant | null,
+  isSuspended: boolean,
+];
+
+type LineageColumns = [
+  lineageDigest: Bytes,
+  generation: number,
+  currentDigest: Bytes,
+  previousDigest: Bytes | null,
+  successorSalt: Bytes | null,
+  rotatedAt: Instant | null,
+  retryUntil: Instant | null,
+];
+
+type AccessTokenColumns = [
+  scope: string,
+  issuedAt: Instant,
+  expiresAt: Instant,
+  revokedAt: Instant | null,
+];
 
 /** What the database said to one request of a batch. */
 export interface OrdinalLookUp extends OrdinalRow {
@@ -68,7 +101,7 @@ export interface OrdinalLookUp extends OrdinalRow {
 }
 
 /**
- * The bind parameters of a batch: an array per column.
+ * The bind parameters of a batch: an array per column, in the order of the requests.
  *
  * Most requests of a batch come from the same few resource servers, so a client is read for the first
  * request that names it. The row is shared and nothing else: each request proves itself against it.
@@ -76,16 +109,19 @@ export interface OrdinalLookUp extends OrdinalRow {
 export function lookUpValues(requests: readonly LookUpRequest[]): unknown[] {
   const readers = readersOf(requests);
   return [
-    requests.map((_, position) => position + 1),
-    requests.map(({ clientId }, position) =>
-      clientId !== undefined && readers.get(clientId) === position + 1 ? clientId : null,
+    textArray(
+      requests.map(({ clientId }, position) =>
+        clientId !== undefined && readers.get(clientId) === position + 1 ? clientId : null,
+      ),
     ),
-    requests.map(({ token }) => token?.familyId ?? null),
-    requests.map(({ token }) => token?.kind === 'refresh_token'),
-    requests.map(({ token, accessTokenDigest }) => {
-      if (accessTokenDigest !== undefined) return accessTokenDigest;
-      return token?.kind === 'access_token' ? token.secretDigest : null;
-    }),
+    uuidArray(requests.map(({ token }) => token?.familyId ?? null)),
+    boolArray(requests.map(({ token }) => token?.kind === 'refresh_token')),
+    byteaArray(
+      requests.map(({ token, accessTokenDigest }) => {
+        if (accessTokenDigest !== undefined) return accessTokenDigest;
+        return token?.kind === 'access_token' ? token.secretDigest : null;
+      }),
+    ),
   ];
 }
 
@@ -115,109 +151,150 @@ export function lookUpsFromRows(
     const clientId = requests[ordinal - 1]?.clientId;
     return clientId === undefined ? undefined : readers.get(clientId);
   };
-  for (const row of rows) {
-    if (readerOf(row.ordinal) !== row.ordinal) continue;
-    const client = { client: clientFromRow(row, defaults) };
-    clients.set(row.ordinal, clients.has(row.ordinal) ? undefined : client);
+  for (const { ordinal, caller } of rows) {
+    if (readerOf(ordinal) !== ordinal) continue;
+    const client = { client: caller === null ? undefined : clientFrom(caller, defaults) };
+    clients.set(ordinal, clients.has(ordinal) ? undefined : client);
   }
+  const serviceOf = remembering(serviceFrom);
   return rows.flatMap((row) => {
     const reader = readerOf(row.ordinal);
     const caller = reader === undefined ? { client: undefined } : clients.get(reader);
     if (caller === undefined) return [];
-    return [{ ordinal: row.ordinal, lookUp: lookUpFromRow(row, caller.client) }];
+    const lookUp: LookUp = {
+      ...serviceOf(row.instants),
+      client: caller.client,
+      family: row.family === null ? undefined : familyFrom(row.family, row.lineage),
+      accessToken: row.access_token === null ? undefined : accessTokenFrom(row.access_token),
+    };
+    return [{ ordinal: row.ordinal, lookUp }];
   });
 }
 
-function lookUpFromRow(row: LookUpRow, client: Client | undefined): LookUp {
-  return {
-    now: new Date(row.now),
-    client,
-    family: row.family_id === null ? undefined : familyFromRow(row, row.family_id),
-    accessToken: row.access_token_digest === null ? undefined : accessTokenFromRow(row),
-    pulse: {
-      pulseAt: new Date(row.pulse_at),
-      lastOutage:
-        row.outage_began_at && row.resumed_at
-          ? { beganAt: new Date(row.outage_began_at), resumedAt: new Date(row.resumed_at) }
-          : undefined,
-    },
-  };
+function serviceFrom(json: string): Pick<LookUp, 'now' | 'pulse'> {
+  const [now, pulseAt, beganAt, resumedAt] = JSON.parse(json) as ServiceColumns;
+  const lastOutage =
+    beganAt !== null && resumedAt !== null
+      ? { beganAt: new Date(beganAt), resumedAt: new Date(resumedAt) }
+      : undefined;
+  return { now: new Date(now), pulse: { pulseAt: new Date(pulseAt), lastOutage } };
 }
 
-function clientFromRow(row: LookUpRow, defaults: TokenLifetimes): Client | undefined {
-  const { caller_key: key } = row;
-  if (key === null) return undefined;
-  const accessTokenLifetimeSeconds =
-    row.access_token_lifetime_seconds ?? defaults.accessTokenLifetimeSeconds;
+function clientFrom(json: string, defaults: TokenLifetimes): Client {
+  const [
+    key,
+    clientId,
+    clientType,
+    grantTypes,
+    scope,
+    introspectionRight,
+    audience,
+    origins,
+    delivery,
+    secretDigests,
+    ...lifetimes
+  ] = JSON.parse(json) as ClientColumns;
   return {
     key,
-    clientId: row.caller_client_id,
-    clientType: row.client_type,
-    grantTypes: new Set(row.grant_types),
-    scope: new Set(row.caller_scope),
-    introspectionRight: row.introspection_right,
-    audience: row.caller_audience,
-    origins: row.caller_origins,
-    delivery: row.delivery,
-    secretDigests: row.secret_digests ?? [],
-    lifetimes: {
-      accessTokenLifetimeSeconds,
-      refreshTokenIdleLifetimeSeconds:
-        row.refresh_token_idle_lifetime_seconds ?? defaults.refreshTokenIdleLifetimeSeconds,
-      refreshTokenLifetimeSeconds:
-        row.refresh_token_lifetime_seconds ?? defaults.refreshTokenLifetimeSeconds,
-      // One of the two may be the client's own and the other the default.
-      retryWindowSeconds: Math.min(
-        row.retry_window_seconds ?? defaults.retryWindowSeconds,
-        accessTokenLifetimeSeconds - 1,
-      ),
-    },
+    clientId,
+    clientType,
+    grantTypes: new Set(grantTypes),
+    scope: new Set(scope),
+    introspectionRight,
+    audience,
+    origins,
+    delivery,
+    secretDigests: (secretDigests ?? []).map(bytesFrom),
+    lifetimes: lifetimesFrom(lifetimes, defaults),
   };
 }
 
-function familyFromRow(row: LookUpRow, familyId: string): TokenFamily {
+function lifetimesFrom(
+  [accessToken, refreshTokenIdle, refreshToken, retryWindow]: (number | null)[],
+  defaults: TokenLifetimes,
+): TokenLifetimes {
+  const accessTokenLifetimeSeconds = accessToken ?? defaults.accessTokenLifetimeSeconds;
+  return {
+    accessTokenLifetimeSeconds,
+    refreshTokenIdleLifetimeSeconds: refreshTokenIdle ?? defaults.refreshTokenIdleLifetimeSeconds,
+    refreshTokenLifetimeSeconds: refreshToken ?? defaults.refreshTokenLifetimeSeconds,
+    // One of the two may be the client's own and the other the default.
+    retryWindowSeconds: Math.min(
+      retryWindow ?? defaults.retryWindowSeconds,
+      accessTokenLifetimeSeconds - 1,
+    ),
+  };
+}
+
+function familyFrom(json: string, lineage: string | null): TokenFamily {
+  const [
+    familyId,
+    clientKey,
+    clientId,
+    resourceOwnerId,
+    scope,
+    audience,
+    startedAt,
+    idleExpiresAt,
+    expiresAt,
+    revokedAt,
+    sessionsValidAfter,
+    isSuspended,
+  ] = JSON.parse(json) as FamilyColumns;
   return {
     familyId,
-    clientKey: row.family_client_key,
-    clientId: row.family_client_id,
-    subject: row.resource_owner_id ?? undefined,
-    scope: scopeOf(row.family_scope),
-    audience: row.family_audience,
-    lineage: lineageFromRow(row),
-    startedAt: new Date(row.started_at),
-    idleExpiresAt: new Date(row.idle_expires_at),
-    expiresAt: new Date(row.family_expires_at),
-    revokedAt: instantOf(row.family_revoked_at),
-    sessionsValidAfter: instantOf(row.sessions_valid_after),
-    isSuspended: row.is_suspended,
+    clientKey,
+    clientId,
+    subject: resourceOwnerId ?? undefined,
+    scope: scopeOf(scope),
+    audience,
+    lineage: lineage === null ? undefined : lineageFrom(lineage),
+    startedAt: new Date(startedAt),
+    idleExpiresAt: new Date(idleExpiresAt),
+    expiresAt: new Date(expiresAt),
+    revokedAt: dateFrom(revokedAt),
+    sessionsValidAfter: dateFrom(sessionsValidAfter),
+    isSuspended,
   };
 }
 
-function lineageFromRow(row: LookUpRow): FamilyLineage | undefined {
-  if (row.lineage_digest === null || row.current_digest === null) return undefined;
-  const { previous_digest, successor_salt, rotated_at, retry_until } = row;
-  const isRotated = previous_digest && successor_salt && rotated_at && retry_until;
+function lineageFrom(json: string): FamilyLineage {
+  const [
+    lineageDigest,
+    generation,
+    currentDigest,
+    previousDigest,
+    successorSalt,
+    rotatedAt,
+    retryUntil,
+  ] = JSON.parse(json) as LineageColumns;
+  const isRotated = previousDigest && successorSalt && rotatedAt && retryUntil;
   return {
-    lineageDigest: row.lineage_digest,
-    generation: row.generation,
-    currentDigest: row.current_digest,
+    lineageDigest: bytesFrom(lineageDigest),
+    generation,
+    currentDigest: bytesFrom(currentDigest),
     rotation: isRotated
       ? {
-          previousDigest: previous_digest,
-          successorSalt: successor_salt,
-          rotatedAt: new Date(rotated_at),
-          retryUntil: new Date(retry_until),
+          previousDigest: bytesFrom(previousDigest),
+          successorSalt: bytesFrom(successorSalt),
+          rotatedAt: new Date(rotatedAt),
+          retryUntil: new Date(retryUntil),
         }
       : undefined,
   };
 }
 
-const accessTokenFromRow = (row: LookUpRow): AccessToken => ({
-  scope: scopeOf(row.access_token_scope),
-  issuedAt: new Date(row.issued_at),
-  expiresAt: new Date(row.access_token_expires_at),
-  revokedAt: instantOf(row.access_token_revoked_at),
-});
+function accessTokenFrom(json: string): AccessToken {
+  const [scope, issuedAt, expiresAt, revokedAt] = JSON.parse(json) as AccessTokenColumns;
+  return {
+    scope: scopeOf(scope),
+    issuedAt: new Date(issuedAt),
+    expiresAt: new Date(expiresAt),
+    revokedAt: dateFrom(revokedAt),
+  };
+}
 
-const instantOf = (milliseconds: number | null): Date | undefined =>
-  milliseconds === null ? undefined : new Date(milliseconds);
+const dateFrom = (instant: Instant | null): Date | undefined =>
+  instant === null ? undefined : new Date(instant);
+
+const bytesFrom = (text: Bytes): Buffer => Buffer.from(text.slice(2), 'hex');

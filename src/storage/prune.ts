@@ -19,7 +19,7 @@ const BATCH_ROWS = 500;
 /** Events are kept for as long as somebody may look into an incident. */
 const SECURITY_EVENT_RETENTION_DAYS = 90;
 
-/** Index: token_family_expires_at_index; the access tokens go with their family. */
+/** Index: token_family_expires_at_index. Its access tokens expired before it did and go by themselves. */
 const pruneFamilies: Statement = {
   name: 'heirloom-prune-families',
   text: `

@@ -8,6 +8,7 @@ import {
   pulseStatement,
   recordSecurityEventStatement,
 } from './background-statements.ts';
+import { byteaArray, int4Array, textArray, uuidArray } from './binary-array.ts';
 import { createCoalescer, type OrdinalRow } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
 import {
@@ -212,16 +213,15 @@ const issuedOrLost = ([row]: readonly ExpiresInRow[]): IssueOutcome =>
         refreshTokenExpiresInSeconds: row.refresh_expires_in_seconds,
       };
 
-/** The bind parameters of a batch: an array per column. */
+/** The bind parameters of a batch: an array per column, in the order of the requests. */
 const rotateValues = (rotations: readonly Rotation[]): unknown[] => [
-  rotations.map((_, position) => position + 1),
-  rotations.map(({ familyId }) => familyId),
-  rotations.map(({ presentedDigest }) => presentedDigest),
-  rotations.map(({ successorDigest }) => successorDigest),
-  rotations.map(({ successorSalt }) => successorSalt),
-  rotations.map(({ accessToken }) => accessToken.digest),
-  rotations.map(({ accessToken }) => formatScope(accessToken.scope)),
-  rotations.map(({ client }) => client.lifetimes.accessTokenLifetimeSeconds),
-  rotations.map(({ client }) => client.lifetimes.refreshTokenIdleLifetimeSeconds),
-  rotations.map(({ client }) => client.lifetimes.retryWindowSeconds),
+  uuidArray(rotations.map(({ familyId }) => familyId)),
+  byteaArray(rotations.map(({ presentedDigest }) => presentedDigest)),
+  byteaArray(rotations.map(({ successorDigest }) => successorDigest)),
+  byteaArray(rotations.map(({ successorSalt }) => successorSalt)),
+  byteaArray(rotations.map(({ accessToken }) => accessToken.digest)),
+  textArray(rotations.map(({ accessToken }) => formatScope(accessToken.scope))),
+  int4Array(rotations.map(({ client }) => client.lifetimes.accessTokenLifetimeSeconds)),
+  int4Array(rotations.map(({ client }) => client.lifetimes.refreshTokenIdleLifetimeSeconds)),
+  int4Array(rotations.map(({ client }) => client.lifetimes.retryWindowSeconds)),
 ];

@@ -72,7 +72,7 @@ t.test('a packed install migrates and serves, and leaves the consumer’s Node a
   });
   t.equal(migrated.code, 0, migrated.stderr);
   t.strictSame(JSON.parse(migrated.stdout), {
-    applied: ['Migration20261120000000', 'Migration20261121000000'],
+    applied: ['Migration20261120000000', 'Migration20261121000000', 'Migration20261121120000'],
   });
   const tables = await inspect.query("select from pg_tables where tablename = 'token_family'");
   t.equal(tables.rowCount, 1);
