@@ -110,8 +110,8 @@ function requestCounter(
   if (shared === undefined) return createLocalCounter();
   return withLocalFallback(shared, {
     pauseMilliseconds: 1000,
-    onTurn: (isShared) =>
-      isShared ? log.info({ event: 'limits_shared' }) : log.warn({ event: 'limits_local' }),
+    onLost: (error) => log.warn({ event: 'limits_local', reason: (error as Error).message }),
+    onShared: () => log.info({ event: 'limits_shared' }),
   });
 }
 

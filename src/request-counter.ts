@@ -38,8 +38,10 @@ export function createLocalCounter(): RequestCounter {
 }
 
 export interface FallbackOptions {
-  /** Told when counting becomes local, and when it is shared again. */
-  readonly onTurn: (isShared: boolean) => void;
+  /** Told what is wrong when counting becomes local. */
+  readonly onLost: (error: unknown) => void;
+  /** Told when counting is shared again. */
+  readonly onShared: () => void;
   /** A shared counter that did not answer is left alone for this long, so that few requests wait for it. */
   readonly pauseMilliseconds: number;
 }
@@ -50,15 +52,11 @@ export interface FallbackOptions {
  */
 export function withLocalFallback(
   shared: RequestCounter,
-  { onTurn, pauseMilliseconds }: FallbackOptions,
+  { onLost, onShared, pauseMilliseconds }: FallbackOptions,
 ): RequestCounter {
   const local = createLocalCounter();
   let isShared = true;
   let pausedUntil = 0;
-  const turn = (nowShared: boolean) => {
-    if (nowShared !== isShared) onTurn(nowShared);
-    isShared = nowShared;
-  };
   return {
     async increment(key, windowMilliseconds) {
       const now = performance.now();
@@ -68,11 +66,13 @@ export function withLocalFallback(
       try {
         const count = await shared.increment(key, windowMilliseconds);
         pausedUntil = 0;
-        turn(true);
+        if (!isShared) onShared();
+        isShared = true;
         return count;
-      } catch {
+      } catch (error) {
         pausedUntil = performance.now() + pauseMilliseconds;
-        turn(false);
+        if (isShared) onLost(error);
+        isShared = false;
         return local.increment(key, windowMilliseconds);
       }
     },

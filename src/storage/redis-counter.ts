@@ -34,8 +34,14 @@ export function createRedisCounter(redisUrl: string): RedisCounter {
     maxRetriesPerRequest: 0,
     retryStrategy: (attempts) => Math.min(attempts * 100, MAXIMUM_RECONNECT_DELAY_MILLISECONDS),
   });
-  // Whoever counts is told; unheard errors would be printed.
-  redis.on('error', () => {});
+  // A command only says that there is no connection; this says why. Unheard it would be printed.
+  let trouble: Error | undefined;
+  redis.on('error', (error: Error) => {
+    trouble = error;
+  });
+  redis.on('ready', () => {
+    trouble = undefined;
+  });
   redis.defineCommand('countRequest', { numberOfKeys: 1, lua: COUNT });
   const commands = redis as unknown as {
     countRequest(key: string, windowMilliseconds: number): Promise<[number, number]>;
@@ -44,7 +50,10 @@ export function createRedisCounter(redisUrl: string): RedisCounter {
     async increment(key, windowMilliseconds): Promise<RequestCount> {
       // Keys hold addresses and whatever was sent as a client's name, at any length.
       const digest = createHash('sha256').update(key).digest('base64url');
-      const [count, millisecondsLeft] = await commands.countRequest(digest, windowMilliseconds);
+      const counted = commands.countRequest(digest, windowMilliseconds);
+      const [count, millisecondsLeft] = await counted.catch((error) => {
+        throw trouble ?? error;
+      });
       return { count, millisecondsLeft };
     },
     close: () => redis.disconnect(),

@@ -276,8 +276,21 @@ t.test(
   },
 );
 
-t.test('a server starts without its Redis', needsRedis, async (t) => {
-  const server = await startScene(t, { redisUrl: 'redis://127.0.0.1:1' });
-  const from = { 'x-forwarded-for': HOME };
-  t.strictSame(await statusesOf(35, () => login(server, from)), { 400: 30, 429: 5 });
+t.test('a server starts without its Redis, and says what is wrong', needsRedis, async (t) => {
+  const redis = await startRedis(t, 'the right password');
+  const wrong = redis.url.replace('//', '//:a-wrong-password@');
+  for (const [redisUrl, reason] of [
+    ['redis://127.0.0.1:1', /ECONNREFUSED/],
+    [wrong, /WRONGPASS/],
+    [redis.url, /NOAUTH/],
+  ] as const) {
+    const server = await startScene(t, { redisUrl });
+    const from = { 'x-forwarded-for': HOME };
+    t.strictSame(await statusesOf(35, () => login(server, from)), { 400: 30, 429: 5 });
+    const lost = server.logs.map((line) => JSON.parse(line)).filter(isLimitsLocal);
+    t.match(lost, [{ reason }]);
+    t.notMatch(server.logs.join(''), /a-wrong-password/);
+  }
 });
+
+const isLimitsLocal = ({ event }: { event?: string }) => event === 'limits_local';

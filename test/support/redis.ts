@@ -21,12 +21,13 @@ export interface TestRedis {
   thaw(): void;
 }
 
-/** Starts a server that ends with the test. */
-export async function startRedis(t: Test): Promise<TestRedis> {
+/** Starts a server that ends with the test; its `url` names no password. */
+export async function startRedis(t: Test, password = ''): Promise<TestRedis> {
   const port = await freePort();
   let child: ChildProcess | undefined;
   const start = async () => {
-    const words = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', '/tmp'];
+    const settings = { port, bind: '127.0.0.1', save: '', dir: '/tmp', requirepass: password };
+    const words = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, `${value}`]);
     child = spawn(executable as string, words, { stdio: 'ignore' });
     await answers(port);
   };
