@@ -1,6 +1,7 @@
 /** A few connections for logins until their password is verified: work that anybody can cause at will. */
 import pg from 'pg';
 import { connectionSettings, type Database, runOn } from './database.ts';
+import { IDLE_CONNECTION_MILLISECONDS } from './orm.ts';
 
 export interface LoginPoolOptions {
   readonly databaseUrl: string;
@@ -29,6 +30,7 @@ export function openLoginPool(options: LoginPoolOptions): LoginPool {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: maximumConnections,
+    idleTimeoutMillis: IDLE_CONNECTION_MILLISECONDS,
     application_name: 'heirloom',
     connectionTimeoutMillis: deadlineSeconds * 1000,
     query_timeout: (deadlineSeconds + 1) * 1000,

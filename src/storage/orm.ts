@@ -5,6 +5,12 @@ import type { ClientBase, Pool } from 'pg';
 import { migrations } from '../../migrations/index.ts';
 import { entities } from './entities.ts';
 
+/**
+ * How long a connection is kept that nobody needs. After that its next request would wait for a handshake,
+ * and PostgreSQL start over with plans and page tables; common networks forget a silent one after 350 s.
+ */
+export const IDLE_CONNECTION_MILLISECONDS = 300_000;
+
 export interface OrmOptions {
   readonly databaseUrl: string;
   readonly maximumConnections: number;
@@ -23,7 +29,11 @@ export function ormConfig(options: OrmOptions) {
     clientUrl: options.databaseUrl,
     entities: [...entities],
     extensions: [Migrator],
-    pool: { min: 0, max: options.maximumConnections },
+    pool: {
+      min: 0,
+      max: options.maximumConnections,
+      idleTimeoutMillis: IDLE_CONNECTION_MILLISECONDS,
+    },
     driverOptions: {
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',

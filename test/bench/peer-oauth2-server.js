@@ -9,8 +9,12 @@ import express from 'express';
 import pg from 'pg';
 import { SCOPE, sha256 } from './families.ts';
 
-/** As many connections as Heirloom has. */
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
+/** As many connections as Heirloom has, and kept as long. */
+const pool = new pg.Pool({
+  connectionString: process.env.DATABASE_URL,
+  max: 10,
+  idleTimeoutMillis: 300_000,
+});
 const first = async (name, text, values) => (await pool.query({ name, text, values })).rows[0];
 
 const model = {

@@ -13,8 +13,12 @@ import { errors, Provider } from 'oidc-provider';
 import pg from 'pg';
 import { apiClient, SCOPE, webClient } from './families.ts';
 
-/** As many connections as Heirloom has. */
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
+/** As many connections as Heirloom has, and kept as long. */
+const pool = new pg.Pool({
+  connectionString: process.env.DATABASE_URL,
+  max: 10,
+  idleTimeoutMillis: 300_000,
+});
 const run = (name, text, values) => pool.query({ name, text, values });
 
 const tables = {
