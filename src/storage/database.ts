@@ -125,6 +125,10 @@ export const connectionSettings = (
     `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
     `set idle_in_transaction_session_timeout = '${options.statementTimeoutSeconds * 2}s'`,
     "set default_transaction_isolation = 'read committed'",
+    // Whatever the database's defaults are: in another form, digests and instants would be misread.
+    "set bytea_output = 'hex'",
+    'set extra_float_digits = 1',
+    "set datestyle = 'ISO'",
     'set plan_cache_mode = force_generic_plan',
     'set enable_seqscan = off',
     // Bitmap scans never mark dead index entries, so a busy family's rotations would cost ever more.

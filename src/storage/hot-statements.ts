@@ -24,7 +24,7 @@ const second = '(select second from instant)';
  * looked for in the index of those that are disabled; `exists` could read all of that index first.
  */
 const isSuspended = `(
-        c.disabled_at is not null or c.deleted_at is not null or (
+        c.key is null or c.disabled_at is not null or c.deleted_at is not null or (
           select true from resource_owner o
           where o.id = f.resource_owner_id and o.disabled_at is not null
         ) is true
@@ -181,7 +181,7 @@ const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
  * Issuing deletes the family's expired access tokens and, above the limit, the oldest.
  *
  * By place: the rows were just read, and a second way through the index would cost as much as the first.
- * One that moves meanwhile, because it is being revoked, is left to the next time.
+ * A token that is being revoked meanwhile may go or stay, which is the same to everybody.
  */
 const trimAccessTokens = (issuedTo: 'rotated' | 'family'): string => `
     delete from access_token a using (

@@ -48,6 +48,21 @@ t.test(
   },
 );
 
+t.test('tokens are good whatever form values have by default', async (t) => {
+  const database = await createTestDatabase(t);
+  await alter(database.inspect, "set bytea_output = 'escape'");
+  await alter(database.inspect, 'set extra_float_digits = -15');
+  await alter(database.inspect, "set datestyle = 'SQL, DMY'");
+  const server = await startServer(t, { database });
+  const { c1 } = await createCast(server);
+  const first = (await login(server, c1)).body;
+  const { status, body } = await refresh(server, c1, first.refresh_token);
+  t.equal(status, 200);
+  t.match(await introspect(server, c1, body.access_token), { body: { active: true } });
+  t.equal((await revoke(server, c1, body.refresh_token)).status, 200);
+  t.strictSame((await introspect(server, c1, body.access_token)).body, { active: false });
+});
+
 t.test('a read-only database is 503 and no verdict', async (t) => {
   const database = await createTestDatabase(t);
   const server = await startServer(t, { database });
