@@ -45,7 +45,11 @@ export const byteaArray = encoderOf<Buffer>({
 export const uuidArray = encoderOf<string>({
   typeId: 2950,
   sizeOf: () => 16,
-  write: (array, value, offset) => array.write(value.replaceAll('-', ''), offset, 16, 'hex'),
+  write: (array, value, offset) => {
+    const written = array.write(value.replaceAll('-', ''), offset, 16, 'hex');
+    // What is not written over holds what was in memory before.
+    if (written !== 16) throw new TypeError('not a UUID');
+  },
 });
 
 /** Dimensions, whether there are nulls, element type; then length and lower bound of the only dimension. */
