@@ -95,6 +95,7 @@ const homes: Readonly<
     file: 'heirloom-without-coalescing.ts',
     database: 'bench_heirloom',
   },
+  'heirloom-from-memory': { file: 'heirloom-from-memory.ts', database: 'bench_heirloom' },
   'oidc-provider': { file: 'peer-oidc-provider.js', database: 'bench_oidc_provider' },
   'oauth2-server': { file: 'peer-oauth2-server.js', database: 'bench_oauth2_server' },
   'no-database': { file: 'peer-no-database.js' },

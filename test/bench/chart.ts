@@ -123,7 +123,7 @@ export const resultsChart = (report: Report): string =>
     compared.map(([name, title]) => ({
       title,
       bars: entriesOf(report, name)
-        .filter(({ contestant }) => !/-small|-huge/.test(contestant))
+        .filter(({ contestant }) => !/-small|-huge|-from-memory/.test(contestant))
         .map(throughputBar),
     })),
   );
@@ -142,7 +142,7 @@ export const growthChart = (report: Report): string =>
       ...grown.map(([name, title]) => ({
         title,
         bars: entriesOf(report, name)
-          .filter(({ contestant }) => isOurs(contestant))
+          .filter(({ contestant }) => isOurs(contestant) && contestant !== 'heirloom-from-memory')
           .toSorted((one, other) => (one.families ?? 0) - (other.families ?? 0))
           .map((entry) => ({ ...throughputBar(entry), label: inWords(entry.families ?? 0) })),
       })),
