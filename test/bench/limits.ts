@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
 import type { LoadAnswer, LoadOrder } from './generator.ts';
+import type { LoadResult } from './load.ts';
 import { startHelper, startServer } from './processes.ts';
 import { seedHeirloom } from './seed-heirloom.ts';
 
@@ -52,9 +53,9 @@ try {
         await stop();
         throw new Error(answer.failure);
       }
-      const answers = (answer.results[0]?.allAnswers ?? 0) / SECONDS;
+      const { answers, seconds } = answer.results[0] as LoadResult;
       // The first round warms up.
-      if (round > 0) perSecond[which].push(Math.round(answers));
+      if (round > 0) perSecond[which].push(Math.round(answers / seconds));
     }
   }
   await stop();

@@ -53,7 +53,8 @@ export function parseOptions(words: readonly string[]): Options | 'help' {
     manyFamilies: values['ten-million'] ? 10_000_000 : undefined,
     rounds: parseNumber('rounds', values.rounds, isQuick ? 1 : 5),
     seconds: parseNumber('seconds', values.seconds, isQuick ? 2 : 3),
-    warmUpSeconds: 0.5,
+    // Who had to wait for others to be measured begins with cold memory and forgotten code.
+    warmUpSeconds: isQuick ? 0.5 : 3,
     // Figures of a quick run mean nothing and must not replace those that the README shows.
     outputDirectory:
       values.output ?? (isQuick ? join(tmpdir(), 'heirloom-bench-quick') : import.meta.dirname),
