@@ -34,7 +34,7 @@ export interface LookUpRow extends OrdinalRow {
 /** Milliseconds since 1970. */
 type Instant = number;
 
-/** `bytea` as text: `\\x` and hexadecimal digits. */
+/** `bytea` as text: `\x` and hexadecimal digits. */
 type Bytes = string;
 
 type ServiceColumns = [
