@@ -198,9 +198,9 @@ const trimAccessTokens = (issuedTo: 'rotated' | 'family'): string => `
     )`;
 
 /** What is left of both tokens; instants of expiry are whole seconds, those of issue are not. */
-const secondsLeft = (accessExpiresAt: string, idleExpiresAt: string): string => `
-    extract(epoch from ${accessExpiresAt} - ${second})::int as expires_in_seconds,
-    floor(extract(epoch from ${idleExpiresAt} - ${now}))::int as refresh_expires_in_seconds`;
+const secondsLeft = `
+    extract(epoch from access_expires_at - ${second})::int as expires_in_seconds,
+    floor(extract(epoch from idle_expires_at - ${now}))::int as refresh_expires_in_seconds`;
 
 /**
  * Rotates: compare-and-set of the current digest, and the access token that comes with it.
@@ -253,7 +253,7 @@ export const rotateStatement: Statement = {
     select id, access_digest, access_scope, ${now}, access_expires_at from rotated
   ), trimmed as (${trimAccessTokens('rotated')})
   select
-    ordinal::int as ordinal, 'rotated' as outcome,${secondsLeft('access_expires_at', 'idle_expires_at')}
+    ordinal::int as ordinal, 'rotated' as outcome,${secondsLeft}
   from rotated
   union all
   select
@@ -281,7 +281,7 @@ export const issueAdditionalStatement: Statement = {
     insert into access_token (family_id, digest, scope, issued_at, expires_at)
     select id, $3, $4, ${now}, access_expires_at from family
   ), trimmed as (${trimAccessTokens('family')})
-  select ${secondsLeft('access_expires_at', 'idle_expires_at')} from family`,
+  select ${secondsLeft} from family`,
 };
 
 /**

@@ -8,15 +8,13 @@ import { join } from 'node:path';
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
 import type { LoadAnswer, LoadOrder } from './generator.ts';
 import type { LoadResult } from './load.ts';
+import { median } from './plan.ts';
 import { startHelper, startServer } from './processes.ts';
 import { seedHeirloom } from './seed-heirloom.ts';
 
 const FAMILIES = 100_000;
 const ROUNDS = 9;
 const SECONDS = 3;
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
 const directory = await mkdtemp(join(tmpdir(), 'heirloom-limits-'));
 await chmod(directory, 0o755);
