@@ -1,5 +1,5 @@
 /** The charts that the README shows: plain SVG with its own colours for light and dark pages. */
-import type { Contestant } from './plan.ts';
+import { type Contestant, SATURATING_CONNECTIONS } from './plan.ts';
 import { inWords, type Report, type ReportEntry } from './report.ts';
 
 interface Bar {
@@ -114,7 +114,7 @@ const compared: readonly (readonly [name: string, title: string])[] = [
 /** All servers on the same database size, requests per second. */
 export const resultsChart = (report: Report): string =>
   barChart(
-    `Requests per second, ${inWords(report.options.families)}, 64 connections`,
+    `Requests per second, ${inWords(report.options.families)}, ${SATURATING_CONNECTIONS} connections`,
     [
       machineNote(report),
       versionNote(report),
@@ -133,7 +133,18 @@ const grown: readonly (readonly [name: string, title: string])[] = [
   ['refresh-window', 'Refresh, requests per second'],
 ];
 
-/** Heirloom alone on databases of several sizes, and the memory that many connections take. */
+const connected: readonly (readonly [name: string, connections: string])[] = [
+  ['introspect-16-connections', '16'],
+  ['introspect-64-connections', '64'],
+  ['introspect-active', String(SATURATING_CONNECTIONS)],
+  ['introspect-1000-connections', '1,000'],
+];
+
+/** Those that are measured at every number of connections. */
+const isSwept = ({ contestant }: ReportEntry): boolean =>
+  ['heirloom', 'oidc-provider', 'no-database'].includes(contestant);
+
+/** Heirloom alone on databases of several sizes, all at several numbers of connections, and the memory that those take. */
 export const growthChart = (report: Report): string =>
   barChart(
     'How cost grows',
@@ -145,6 +156,10 @@ export const growthChart = (report: Report): string =>
           .filter(({ contestant }) => isOurs(contestant) && contestant !== 'heirloom-from-memory')
           .toSorted((one, other) => (one.families ?? 0) - (other.families ?? 0))
           .map((entry) => ({ ...throughputBar(entry), label: inWords(entry.families ?? 0) })),
+      })),
+      ...connected.map(([name, connections]) => ({
+        title: `Introspection of a live token over ${connections} connections, requests per second`,
+        bars: entriesOf(report, name).filter(isSwept).map(throughputBar),
       })),
       {
         title: 'Peak memory of the server under 1,000 busy keep-alive connections',

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
 import type { LoadAnswer, LoadOrder } from './generator.ts';
+import { SATURATING_CONNECTIONS } from './plan.ts';
 import { startHelper, startServer } from './processes.ts';
 import { seedHeirloom } from './seed-heirloom.ts';
 import type { Scenario } from './workloads.ts';
@@ -64,7 +65,7 @@ async function load(name: Scenario, measuredSeconds: number): Promise<Loaded> {
         dialect: 'heirloom',
         families: FAMILIES,
         port: server.port,
-        loads: [{ scenario: name, connections: 64 }],
+        loads: [{ scenario: name, connections: SATURATING_CONNECTIONS }],
         round,
         warmUpSeconds: 0,
         seconds,

@@ -150,12 +150,21 @@ export function formatTable({ rows: reportRows }: Report): string {
 
 /** What had to come out, and what did: ratios within a round, the median round and the range. */
 export function formatVerdicts({ verdicts, options }: Report): string {
-  const lines = verdicts.map(({ text, ratio, lowest, highest, atLeast, atMost, aim, isMet }) => {
-    const limit = atLeast === undefined ? `at most ${atMost}` : `at least ${atLeast}`;
-    const wanted = aim === undefined ? limit : `${limit}, aim ${aim}`;
+  const lines = verdicts.map((verdict) => {
+    const { text, ratio, lowest, highest, isMet } = verdict;
+    const wanted = wantedOf(verdict);
+    const mark = wanted === '' ? '      ' : isMet ? 'met   ' : 'MISSED';
     const range = `${lowest.toFixed(2)} to ${highest.toFixed(2)}`;
-    return `${isMet ? 'met   ' : 'MISSED'}  ${ratio.toFixed(2)} (${range}; ${wanted})  ${text}`;
+    return `${mark}  ${ratio.toFixed(2)} (${range}${wanted})  ${text}`;
   });
   if (options.isQuick) lines.unshift('A quick run: these figures mean nothing.');
   return lines.join('\n');
 }
+
+/** The limit as a part of a sentence; empty where nothing is asked. */
+const wantedOf = ({ atLeast, atMost, aim }: Verdict): string =>
+  [
+    atLeast === undefined ? '' : `; at least ${atLeast}`,
+    atMost === undefined ? '' : `; at most ${atMost}`,
+    aim === undefined ? '' : `, aim ${aim}`,
+  ].join('');
