@@ -8,8 +8,15 @@ import type { FastifyRequest } from 'fastify';
  *
  * A forwarding header is text that anybody may have written; only an address is believed.
  */
-export const addressOf = (request: FastifyRequest): string =>
-  isIP(request.ip) === 0 ? (request.socket.remoteAddress ?? 'unknown') : request.ip;
+export function addressOf(request: FastifyRequest): string {
+  if (isIP(request.ip) !== 0) return request.ip;
+  const address = withoutPort(request.ip);
+  return isIP(address) === 0 ? (request.socket.remoteAddress ?? 'unknown') : address;
+}
+
+/** Some gateways write `192.0.2.1:50000` and `[2001:db8::1]:50000`. */
+const withoutPort = (text: string): string =>
+  text.replace(/^([\d.]+):\d+$/, '$1').replace(/^\[(.+)\](?::\d+)?$/, '$1');
 
 /**
  * What one party is likely to hold as a whole, and is counted by: an IPv4 address, also where it is
