@@ -2,6 +2,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LRUCache } from 'lru-cache';
+import type { Client } from '../oauth/client.ts';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { RequestCounter } from '../request-counter.ts';
 import { networkOf } from './address.ts';
@@ -26,43 +27,46 @@ export interface ClientLimit {
   readonly requests: number;
   readonly windowSeconds: number;
   /**
-   * Set where the answer is 503 instead of 429, for clients that would take any 4xx for the end of a
-   * session: the longest they are told to wait.
+   * Answers 503 in place of 429, for clients that would take any 4xx for the end of a session, and asks
+   * them back within a quarter of their retry window.
    */
-  readonly overloadPauseSeconds?: number;
+  readonly isOverload?: boolean;
 }
 
 export type CheckClientLimit = (
   request: FastifyRequest,
   reply: FastifyReply,
-  clientId: string,
+  client: Client,
+  heldFamilyId: string | undefined,
 ) => Promise<void>;
 
 /**
  * Builds the check; it lets everything pass where limits are switched off.
  *
- * The network keeps one caller from spending what belongs to the client's others.
+ * A family has a count of its own. Without one, the network keeps a caller from spending what belongs to
+ * the client's others.
  */
 export function createClientLimit(
   app: FastifyInstance,
-  { requests, windowSeconds, overloadPauseSeconds, ...limit }: ClientLimit,
+  { requests, windowSeconds, isOverload, ...limit }: ClientLimit,
 ): CheckClientLimit {
   if (!app.hasDecorator('createRateLimit')) return async () => {};
-  const clientIds = new WeakMap<FastifyRequest, string>();
+  const keys = new WeakMap<FastifyRequest, string>();
   const options = {
     ...limit,
     max: requests,
     timeWindow: windowSeconds * 1000,
-    keyGenerator: (request: FastifyRequest) => `${clientIds.get(request)} ${networkOf(request)}`,
+    keyGenerator: (request: FastifyRequest) => keys.get(request) as string,
   };
   const count = app.createRateLimit(options);
-  return async (request, reply, clientId) => {
-    clientIds.set(request, clientId);
+  return async (request, reply, { clientId, lifetimes }, heldFamilyId) => {
+    keys.set(request, heldFamilyId ?? `${clientId} ${networkOf(request)}`);
     const counted = await count(request);
     if (counted.isAllowed || !counted.isExceeded) return;
     const wait = Math.max(1, counted.ttlInSeconds);
-    if (overloadPauseSeconds !== undefined) {
-      const retryAfterSeconds = Math.min(wait, overloadPauseSeconds);
+    if (isOverload) {
+      const pauseSeconds = Math.max(1, Math.floor(lifetimes.retryWindowSeconds / 4));
+      const retryAfterSeconds = Math.min(wait, pauseSeconds);
       throw new TemporarilyUnavailable(`too many requests: ${limit.name}`, { retryAfterSeconds });
     }
     reply.headers({

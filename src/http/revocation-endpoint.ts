@@ -1,8 +1,7 @@
 /** `POST /revoke`, RFC 7009 §2. */
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
-import type { AuthorizationServer } from '../oauth/authorization-server.ts';
-import type { Client } from '../oauth/client.ts';
+import type { AuthorizationServer, RevocationRequest } from '../oauth/authorization-server.ts';
 import { addressOf } from './address.ts';
 import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
@@ -42,8 +41,10 @@ export function addRevocationEndpoint(
     async handle(form, request, reply) {
       const inquiry = readTokenInquiry(form, request);
       const browser = readBrowserRequest(request, inquiry.credentials?.clientId, cookiePath);
-      const noteClient = (client: Client) => cors.noteClient(request, client);
-      const checkLimit = ({ clientId }: Client) => countRevocation(request, reply, clientId);
+      const noteClient: RevocationRequest['noteClient'] = (client) =>
+        cors.noteClient(request, client);
+      const checkLimit: RevocationRequest['checkLimit'] = (client, heldFamilyId) =>
+        countRevocation(request, reply, client, heldFamilyId);
       const { isCookieSpent, ...revocation } = await server.revoke({
         ...inquiry,
         browser,

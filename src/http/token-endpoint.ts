@@ -40,16 +40,10 @@ const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 /** Longer ones are cut: they help people to recognise a session and decide nothing. */
 const MAXIMUM_USER_AGENT_CHARACTERS = 256;
 
-/** Per client and network. A person who types has no need of more logins, a client none of more refreshes. */
+/** A person who types has no need of more logins, a client none of more refreshes. */
 const limits = {
   password: { name: 'password', requests: 30, windowSeconds: 60 },
-  // A quarter of the default retry window, so that whoever comes again still is inside it.
-  refresh_token: {
-    name: 'refresh_token',
-    requests: 600,
-    windowSeconds: 60,
-    overloadPauseSeconds: 15,
-  },
+  refresh_token: { name: 'refresh_token', requests: 600, windowSeconds: 60, isOverload: true },
 } as const;
 
 export function addTokenEndpoint(
@@ -86,8 +80,8 @@ export function addTokenEndpoint(
         cors.noteClient(request, found);
       };
       try {
-        const checkLimit = async ({ clientId }: Client) =>
-          limitOf.get(presented.grantType)?.(request, reply, clientId);
+        const checkLimit: TokenRequest['checkLimit'] = async (authenticated, heldFamilyId) =>
+          limitOf.get(presented.grantType)?.(request, reply, authenticated, heldFamilyId);
         const issued = await server.token({ ...presented, noteClient, checkLimit });
         logIssued(request, issued);
         // RFC 6749 §5.1 asks for it on every response that carries tokens.

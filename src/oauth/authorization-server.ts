@@ -24,6 +24,7 @@ import { type PresentedToken, parseOpaqueToken } from './opaque-token.ts';
 import type { FailureCounters, LookUp, TokenStore } from './ports.ts';
 import { decideRevocation } from './revocation.ts';
 import { parseScope } from './scope.ts';
+import { isHeldBy } from './token-family.ts';
 
 /** A request about one token: RFC 7009 §2.1 and RFC 7662 §2.1 have the same shape. */
 export interface TokenInquiry extends ClientRequest {
@@ -34,8 +35,8 @@ export interface TokenInquiry extends ClientRequest {
 export interface RevocationRequest extends TokenInquiry {
   readonly browser: BrowserRequest;
   /** See `TokenRequest`, as is the next. */
-  readonly noteClient: (client: Client) => void;
-  readonly checkLimit: (client: Client) => Promise<void>;
+  readonly noteClient: TokenRequest['noteClient'];
+  readonly checkLimit: TokenRequest['checkLimit'];
 }
 
 /** What a revocation did, for the log only: every answer is the same empty 200 (RFC 7009 §2.2). */
@@ -89,9 +90,9 @@ export function createAuthorizationServer(
         ? parse(candidateRefreshToken(request.refreshToken, browser))
         : undefined;
     const lookUp = await lookUpFor(tokens, request.credentials, presentedToken);
-    if (lookUp.client !== undefined) request.noteClient(lookUp.client);
     const network = () => request.origin.network;
     const client = await requireClient({ ...request, network }, lookUp);
+    request.noteClient(client);
     assertOwnApp(client, browser, isCookieDeliverySafe);
     if (grant === undefined)
       throw unsupportedGrantType('unknown grant type', { clientId: client.clientId });
@@ -100,7 +101,7 @@ export function createAuthorizationServer(
         clientId: client.clientId,
       });
     }
-    await request.checkLimit(client);
+    await request.checkLimit(client, heldFamilyId(client, presentedToken, lookUp));
     const requestedScope = request.scope === undefined ? undefined : parseScope(request.scope);
     const refreshToken =
       grant.grantType === 'refresh_token'
@@ -125,13 +126,13 @@ export function createAuthorizationServer(
     },
 
     async revoke(request) {
-      const { credentials, token: inBody, browser, noteClient } = request;
+      const { credentials, token: inBody, browser } = request;
       const presented = parse(candidateRefreshToken(inBody, browser));
       const lookUp = await lookUpFor(tokens, credentials, presented);
-      if (lookUp.client !== undefined) noteClient(lookUp.client);
       const client = await requireClient(request, lookUp);
+      request.noteClient(client);
       assertOwnApp(client, browser, isCookieDeliverySafe);
-      await request.checkLimit(client);
+      await request.checkLimit(client, heldFamilyId(client, presented, lookUp));
       const isRefreshToken = inBody !== undefined && presented?.kind === 'refresh_token';
       const { token, isFromCookie: isCookieSpent } = acceptForRevocation(
         client,
@@ -181,3 +182,13 @@ const lookUpFor = (
   credentials: PresentedClientCredentials | undefined,
   token: PresentedToken | undefined,
 ): Promise<LookUp> => tokens.lookUp({ clientId: credentials?.clientId, token });
+
+/** The family of a refresh token that was issued to this very client, whether it is spent or not. */
+const heldFamilyId = (
+  client: Client,
+  token: PresentedToken | undefined,
+  { family }: LookUp,
+): string | undefined =>
+  token?.kind === 'refresh_token' && isHeldBy(family, token, client.key)
+    ? token.familyId
+    : undefined;

@@ -73,17 +73,26 @@ export function createClientAuthenticator(
   failures: FailureCounters,
 ): (request: ClientRequest, lookUp: LookUp) => Client | Promise<never> {
   /** Counted after the secret was compared, so that the right one is never refused. */
-  const refuse = async ({ credentials, network }: ClientRequest, detail: string) => {
-    const clientId = credentials?.clientId;
-    const failure = { clientId, network: network() };
-    const { retryAfterSeconds, securityEvent } = await failures.countClientFailure(failure);
+  const refuse = async (
+    { credentials, network }: ClientRequest,
+    client: Client | undefined,
+    detail: string,
+  ) => {
+    // A name that is nobody's may be a secret in the wrong place: it is counted, never written down.
+    const clientId = client?.clientId;
+    const { retryAfterSeconds, securityEvent } = await failures.countClientFailure({
+      presentedName: credentials?.clientId,
+      clientId,
+      network: network(),
+    });
     const context = { event: 'client_authentication_failed', clientId, securityEvent } as const;
     if (retryAfterSeconds === undefined) throw invalidClient(detail, context);
     throw new TooManyFailures('too many failed clients', retryAfterSeconds, context);
   };
   return (request, lookUp) => {
     const authentication = authenticateClient(request.credentials, lookUp.client);
-    if (authentication.outcome === 'failed') return refuse(request, authentication.detail);
+    if (authentication.outcome === 'failed')
+      return refuse(request, lookUp.client, authentication.detail);
     const { client, secretDigest } = authentication;
     if (secretDigest !== undefined) tokens.noteSecretUse(client, secretDigest);
     return client;

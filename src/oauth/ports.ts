@@ -195,6 +195,9 @@ export type LoginReservation =
     };
 
 export interface FailedClientAuthentication {
+  /** What was said, whether there is such a client or not. */
+  readonly presentedName: string | undefined;
+  /** Undefined unless there is such a client. */
   readonly clientId: string | undefined;
   readonly network: string;
 }

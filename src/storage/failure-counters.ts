@@ -131,10 +131,10 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
       };
     },
 
-    async countClientFailure({ clientId, network }: FailedClientAuthentication) {
+    async countClientFailure({ presentedName, clientId, network }: FailedClientAuthentication) {
       const none: ClientFailures = { retryAfterSeconds: undefined, securityEvent: undefined };
       try {
-        const bucket = bucketOf(clientId ?? '', await readNameKey());
+        const bucket = bucketOf(presentedName ?? '', await readNameKey());
         const row = await countClient(keyOf(kinds.client, bucket, network));
         if (row.position < MAXIMUM_CLIENT_FAILURES) return none;
         const isLimit = row.position === MAXIMUM_CLIENT_FAILURES;
@@ -173,11 +173,11 @@ function keyOf(kind: number, ...parts: readonly string[]): Buffer {
 }
 
 /**
- * One of 65,536 buckets, so that made-up names cannot fill the table. Which, nobody outside can work out:
+ * One of a million buckets, so that made-up names cannot fill the table. Which, nobody outside can work out:
  * a made-up name in the bucket of a real candidate would tell whether that one exists.
  */
 const bucketOf = (name: string, nameKey: string): string =>
-  createHash('sha256').update(`${nameKey} ${name}`).digest('hex').slice(0, 4);
+  createHash('sha256').update(`${nameKey} ${name}`).digest('hex').slice(0, 5);
 
 function loginKeys({ subject, usernameDigest, network }: LoginAttempt, nameKey: string): LoginKeys {
   const account = subject ?? bucketOf(usernameDigest.toString('hex'), nameKey);

@@ -287,11 +287,14 @@ t.test(
   async (t) => {
     isOpenTo(t, await logIn('spa', { origin: BODY_APP }), BODY_APP, 'its own');
     isOpenTo(t, await logIn('spa', { origin: 'https://b.example' }), 'https://b.example', 'too');
+    const secretOf: Record<string, Record<string, string>> = { C1: basic(c1.id, c1.secret) };
     for (const clientId of ['other', 'web', c1.id]) {
-      const answer = await logIn(clientId, { origin: BODY_APP });
+      const headers = { origin: BODY_APP, ...secretOf[clientId] };
+      const answer = await logIn(clientId, headers);
+      t.not(answer.status, 401, 'is that client');
       isClosed(t, answer, clientId);
       const body = { token: 'x', client_id: clientId };
-      isClosed(t, await post(`${url}/revoke`, body, { origin: BODY_APP }), `revoke of ${clientId}`);
+      isClosed(t, await post(`${url}/revoke`, body, headers), `revoke of ${clientId}`);
     }
   },
 );

@@ -3,8 +3,9 @@
  *
  *   /token, /revoke            600 a second and network, before the body is read
  *   password                   30 a minute, client and network
- *   refresh_token              600 a minute, client and network, answered 503
- *   /revoke                    1,000 a minute, client and network
+ *   refresh_token              600 a minute and family, answered 503
+ *   /revoke                    1,000 a minute and family
+ *   both with anything else    as often, client and network
  */
 import t, { type Test } from 'tap';
 import { APP_ORIGIN } from '../support/browser.ts';
@@ -87,6 +88,44 @@ t.test('too many refreshes are 503, which no client takes for the end of a sessi
   t.ok(Number(refused.headers.get('retry-after')) <= 15, 'a quarter of the retry window');
 });
 
+t.test('made-up tokens use up nothing of those that clients hold', async (t) => {
+  const server = await startScene(t);
+  const { clients } = server.dependencies;
+  await clients.create({
+    clientId: 'short',
+    clientType: 'public',
+    grantTypes: ['password', 'refresh_token'],
+    scope: ['read'],
+    retryWindowSeconds: 4,
+  });
+  const ask = (path: string, parameters: Record<string, string>) =>
+    post(`${server.url}${path}`, { client_id: 'short', ...parameters });
+  const refresh = (refreshToken: string) =>
+    ask('/token', { grant_type: 'refresh_token', refresh_token: refreshToken });
+  const logIn = () =>
+    ask('/token', { grant_type: 'password', username: 'alice', password: ALICE_PASSWORD });
+  const { refresh_token: ours } = (await logIn()).body;
+  const { refresh_token: others } = (await logIn()).body;
+  t.strictSame(await statusesOf(580, () => refresh('hrt_x')), { 400: 580 });
+  await pause(1100);
+  t.strictSame(await statusesOf(25, () => refresh('hrt_x')), { 400: 20, 503: 5 });
+  const refused = await refresh('hrt_x');
+  t.equal(refused.headers.get('retry-after'), '1', 'a quarter of the window of this client');
+
+  const lost = (await refresh(ours)).body;
+  t.equal((await refresh(ours)).body.refresh_token, lost.refresh_token, 'a retry is no replay');
+  t.equal((await ask('/revoke', { token: ours })).status, 200);
+
+  // What one family asks for is bounded all the same, and is its own affair.
+  const { refresh_token: third } = (await logIn()).body;
+  await pause(1100);
+  t.strictSame(await statusesOf(590, () => refresh(third)), { 200: 590 });
+  await pause(1100);
+  const statuses = await statusesOf(20, () => refresh(third));
+  t.equal(statuses[503], 10);
+  t.equal((await refresh(others)).status, 200);
+});
+
 t.test('RAT-08 ASVS 15.3.4: without a trusted proxy no header moves the bucket', async (t) => {
   const server = await startScene(t, { trustProxy: false });
   const statuses = await statusesOf(40, (n) =>
@@ -106,6 +145,22 @@ t.test('RAT-09 ASVS 15.3.4: behind one trusted hop only what it appended counts'
   );
   t.strictSame(statuses, { 400: 30, 429: 10 });
 });
+
+t.test(
+  'ports that a gateway adds to addresses do not put everybody into one network',
+  async (t) => {
+    const server = await startScene(t);
+    const from = (address: string) => (n: number) =>
+      login(server, { 'x-forwarded-for': address.replace('PORT', `${50_000 + n}`) });
+    t.strictSame(await statusesOf(40, from(`${HOME}:PORT`)), { 400: 30, 429: 10 });
+    t.equal((await from(HOME)(0)).status, 429, 'the same network as without a port');
+    t.equal((await from('203.0.113.8:PORT')(0)).status, 400);
+    t.strictSame(await statusesOf(40, from('[2001:db8:3:1::1]:PORT')), { 400: 30, 429: 10 });
+    t.equal((await from('[2001:db8:3:1::2]')(0)).status, 429);
+    t.equal((await from('2001:db8:3:2::1')(0)).status, 400);
+    t.equal((await from('[2001:db8:3:2::1')(0)).status, 400, 'no address: the connection counts');
+  },
+);
 
 t.test('an IPv6 /64 is one network for requests too', async (t) => {
   const server = await startScene(t);

@@ -89,6 +89,11 @@ t.test(
         () => login(server, { id: 'C1', secret: 'wrong' }),
         { event: 'client_authentication_failed', code: 'invalid_client', clientId: 'C1' },
       ],
+      [
+        'a secret in the place of the client id',
+        () => login(server, { id: c1.secret, secret: 'C1' }),
+        { event: 'client_authentication_failed', code: 'invalid_client', clientId: undefined },
+      ],
     ];
     for (const [name, action, expected] of cases) {
       const lines = await linesOf(action);
@@ -96,6 +101,7 @@ t.test(
       t.match(lines[0], { ...common, ...expected }, name);
     }
     t.notMatch(server.logs.join(''), /nobody/i, 'a name that is nobody’s may be a password');
+    t.notMatch(server.logs.join(''), c1.secret, 'nor is the name of a client that is none written');
   },
 );
 

@@ -128,6 +128,36 @@ t.test('CLA-08 RFC 6749 §5.2: an unknown client gets the same answer', (t) =>
   everywhere(t, {}, basic('nobody', 'wrong'), refused),
 );
 
+t.test(
+  'CLA-08 ASVS 6.3.8: what browsers may read tells no client that exists either',
+  async (t) => {
+    const origin = 'https://app.example';
+    const grants = { grantTypes: ['password'], scope: ['read'] };
+    await clients.create({ clientId: 'app', clientType: 'public', ...grants, origins: [origin] });
+    const refusalOf = async (path: string, clientId: string, method: 'basic' | 'post') => {
+      const presented = { client_id: clientId, client_secret: 'wrong' };
+      const answer = await post(
+        `${server.url}${path}`,
+        { ...endpoints[path], ...(method === 'post' && presented) },
+        { origin, ...(method === 'basic' && basic(clientId, 'wrong')) },
+      );
+      const { date: _, ...headers } = Object.fromEntries(answer.headers);
+      const limits = Object.keys(headers).filter((name) => name.startsWith('ratelimit-'));
+      for (const name of limits) delete headers[name];
+      return { status: answer.status, headers, body: answer.body };
+    };
+    for (const path of ['/token', '/revoke']) {
+      for (const method of ['basic', 'post'] as const) {
+        const unknown = await refusalOf(path, 'nobody', method);
+        t.equal(unknown.headers['access-control-allow-origin'], origin);
+        for (const known of [c1.id, 'app']) {
+          t.strictSame(await refusalOf(path, known, method), unknown, `${path} ${method} ${known}`);
+        }
+      }
+    }
+  },
+);
+
 t.test('CLA-09 RFC 6749 §5.2: a wrong secret in the body is refused alike', async (t) => {
   await everywhere(t, { client_id: c1.id, client_secret: c1.secret }, {}, accepted);
   await everywhere(t, { client_id: c1.id, client_secret: 'wrong' }, {}, refused);

@@ -16,14 +16,16 @@ export interface TokenRequest {
   readonly refreshToken: string | undefined;
   readonly origin: RequestOrigin;
   readonly browser: BrowserRequest;
-  /** Told whom the request names as soon as that is read, so that refusals can be answered accordingly. */
+  /** Told whom the request comes from once that is proven, so that it can be answered accordingly. */
   readonly noteClient: (client: Client) => void;
   /**
    * Asked once the client is authenticated, so that nobody else can use up what it may ask for.
    *
+   * @param heldFamilyId the family of the refresh token that is shown, if it is one of this client's: what
+   *   was made up must not use up what they may ask for, or a retry would be refused until it is a replay
    * @throws Error when there are too many requests of its kind; the grant is not asked then
    */
-  readonly checkLimit: (client: Client) => Promise<void>;
+  readonly checkLimit: (client: Client, heldFamilyId: string | undefined) => Promise<void>;
   /** Tells whether the caller has gone or has waited too long: such a request is dropped, not judged. */
   readonly isAbandoned: () => boolean;
 }
