@@ -1,6 +1,7 @@
 /** Builds the HTTP application: the same one in production and in tests. */
 import { randomUUID } from 'node:crypto';
 import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { Config } from './config.ts';
@@ -78,6 +79,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   let isStopping = false;
   app.addHook('preClose', async () => {
     isStopping = true;
+    // Connections that look idle may have a request on the wire: closed now, it would be lost.
+    await delay(config.drainSeconds * 1000);
   });
   checkOnArrival(app, config, headers, () => isStopping);
   acceptFormsOnly(app);

@@ -65,6 +65,8 @@ export interface Config {
   readonly bodyLimitBytes: number;
   readonly pruneIntervalSeconds: number;
   readonly pulseIntervalSeconds: number;
+  /** How long kept connections are answered that the server is stopping, before idle ones are closed. */
+  readonly drainSeconds: number;
   /** How long requests in flight may take to end after SIGTERM. */
   readonly shutdownTimeoutSeconds: number;
 }
@@ -120,6 +122,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     bodyLimitBytes: 16 * 1024,
     pruneIntervalSeconds: 60,
     pulseIntervalSeconds: 5,
+    drainSeconds: 0.5,
     shutdownTimeoutSeconds: 15,
   };
   refuseDangerousCombinations(config);

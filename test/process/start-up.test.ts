@@ -1,7 +1,9 @@
 /** What cannot work ends with one clear line and exit code 1, before anything is created. */
 import { existsSync } from 'node:fs';
+import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { createTestDatabase } from '../support/database.ts';
 import { CHECKOUT, heirloom, run, serve, temporaryDirectory } from '../support/process.ts';
@@ -138,3 +140,32 @@ t.test('SIGTERM ends the server with exit code 0', async (t) => {
   t.equal((await fetch(`${server.url}/readyz`)).status, 200);
   t.equal(await server.stop(), 0);
 });
+
+t.test('F03 DOS-12: whoever keeps a connection learns that the server stops', async (t) => {
+  const { url: databaseUrl } = await createTestDatabase(t);
+  const server = await serve(t, { env: { DATABASE_URL: databaseUrl, LOG_LEVEL: 'silent' } });
+  let asked = 0;
+  /** Asks again and again over one connection, until it is told to close it. */
+  const askUntilClosed = async (): Promise<number> => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    t.teardown(() => agent.destroy());
+    for (;;) {
+      const { status, connection } = await ask(agent, `${server.url}/.well-known/none`);
+      asked++;
+      if (connection === 'close') return status;
+    }
+  };
+  const clients = Array.from({ length: 16 }, askUntilClosed);
+  while (asked < 500) await delay(10);
+  const stopped = server.stop();
+  for (const status of await Promise.all(clients)) t.ok(status === 503 || status === 404);
+  t.equal(await stopped, 0);
+});
+
+const ask = (agent: Agent, url: string) =>
+  new Promise<{ status: number; connection: string | undefined }>((resolve, reject) => {
+    get(url, { agent }, (response) => {
+      const { statusCode: status = 0, headers } = response;
+      response.resume().once('end', () => resolve({ status, connection: headers.connection }));
+    }).once('error', reject);
+  });

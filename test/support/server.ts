@@ -32,6 +32,8 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
   const config: Config = {
     ...loadConfig({ DATABASE_URL: database.url, DOCS: 'on', LOG_LEVEL: 'debug', PORT: '0' }),
     argon2: cheapArgon2,
+    // Nobody asks any more when a test ends.
+    drainSeconds: 0,
     // The suite runs with batches of one, too, and must not notice.
     ...(process.env['MAXIMUM_BATCH'] && { maximumBatch: Number(process.env['MAXIMUM_BATCH']) }),
     ...overrides,
