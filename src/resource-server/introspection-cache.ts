@@ -10,6 +10,11 @@ export interface IntrospectionCacheOptions {
   readonly maximumEntries?: number;
 }
 
+interface Question {
+  readonly askedAt: number;
+  readonly answer: Promise<IntrospectionAnswer>;
+}
+
 type Ask = (token: string) => Promise<IntrospectionAnswer>;
 
 /**
@@ -18,17 +23,23 @@ type Ask = (token: string) => Promise<IntrospectionAnswer>;
  */
 export function cached(ask: Ask, options: IntrospectionCacheOptions): Ask {
   const { maximumAgeSeconds, maximumEntries = 10_000 } = options;
-  if (!(maximumAgeSeconds > 0)) throw new TypeError('maximumAgeSeconds must be above 0');
+  const maximumAge = Math.floor(maximumAgeSeconds * 1000);
+  if (!(maximumAge > 0 && Number.isFinite(maximumAge))) {
+    throw new TypeError('maximumAgeSeconds must be a number of at least 0.001');
+  }
   const answers = new LRUCache<string, IntrospectionAnswer>({
     max: maximumEntries,
-    ttl: maximumAgeSeconds * 1000,
+    ttl: maximumAge,
   });
-  const asking = new Map<string, Promise<IntrospectionAnswer>>();
+  const asking = new Map<string, Question>();
 
-  const askAndRemember = async (key: string, token: string): Promise<IntrospectionAnswer> => {
-    const askedAt = performance.now();
+  const askAndRemember = async (
+    key: string,
+    token: string,
+    askedAt: number,
+  ): Promise<IntrospectionAnswer> => {
     const answer = await ask(token);
-    const lifeMilliseconds = Math.min(maximumAgeSeconds * 1000, millisecondsLeft(answer));
+    const lifeMilliseconds = Math.min(maximumAge, millisecondsLeft(answer));
     // What was decided when the question was asked is as old as the question.
     const ttl = Math.floor(lifeMilliseconds - (performance.now() - askedAt));
     if (ttl > 0) answers.set(key, answer, { ttl });
@@ -40,12 +51,15 @@ export function cached(ask: Ask, options: IntrospectionCacheOptions): Ask {
     const key = createHash('sha256').update(token).digest('base64url');
     const remembered = answers.get(key);
     if (remembered !== undefined) return Promise.resolve(remembered);
-    const shared = asking.get(key) ?? askAndRemember(key, token);
-    if (!asking.has(key)) {
-      asking.set(key, shared);
-      shared.finally(() => asking.delete(key));
-    }
-    return shared;
+    const askedAt = performance.now();
+    const shared = asking.get(key);
+    // Its answer is as old as the question, too.
+    if (shared !== undefined && askedAt - shared.askedAt < maximumAge) return shared.answer;
+    const question = { askedAt, answer: askAndRemember(key, token, askedAt) };
+    asking.set(key, question);
+    return question.answer.finally(() => {
+      if (asking.get(key) === question) asking.delete(key);
+    });
   };
 }
 

@@ -1,5 +1,6 @@
 /** Decides whether a request may pass, by asking the authorization server about its token. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { emitWarning } from 'node:process';
 import {
   assertChallengeable,
   bearerRefusals,
@@ -34,7 +35,7 @@ export interface TokenGuardOptions {
    * in clear then.
    */
   readonly allowPlainHttp?: boolean;
-  /** Told why an answer was 500 or 503; never about a token or a secret. */
+  /** Told why an answer was 500 or 503; never about a token or a secret. Default: a warning of the process. */
   readonly onProblem?: (problem: GuardProblem) => void;
 }
 
@@ -90,7 +91,7 @@ export interface TokenGuard {
 
 /** @throws TypeError for options that cannot work or would give the client secret away */
 export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
-  const { audience, realm = audience ?? 'api', onProblem = () => {} } = options;
+  const { audience, realm = audience ?? 'api', onProblem = warn } = options;
   assertChallengeable(realm);
   const request = createIntrospectionRequest({
     endpoint: endpointOf(options),
@@ -137,6 +138,8 @@ export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
       assertChallengeable(realm, requiredScope);
       return (incoming, response, next) => {
         check(incoming, ...requiredScope).then((access) => {
+          // Somebody else has answered meanwhile, a time limit for instance.
+          if (response.headersSent) return;
           if (access.outcome === 'refused') return sendRefusal(response, access.refusal);
           tokens.set(incoming, access.token);
           next();
@@ -151,6 +154,9 @@ export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
     close: request.close,
   };
 }
+
+const warn = ({ kind, detail }: GuardProblem): void =>
+  emitWarning(`introspection failed, ${kind}: ${detail}`, 'HeirloomWarning');
 
 /** Sends a refusal as the answer to a request of `node:http` or Express. */
 export function sendRefusal(response: ServerResponse, { status, headers, body }: Refusal): void {

@@ -25,7 +25,7 @@ async function scene(
     const body = answer(response);
     if (body === undefined) response.writeHead(503).end();
     else {
-      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+      response.writeHead(200, json).end(JSON.stringify(body));
     }
   });
   const guard = createTokenGuard({
@@ -40,6 +40,8 @@ async function scene(
     check: async (token = 'token') => (await guard.check({ headers: bearer(token) })).outcome,
   };
 }
+
+const json = { 'content-type': 'application/json' };
 
 const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -65,6 +67,32 @@ t.test('an answer is forgotten after its time', async (t) => {
   await wait(400);
   await check();
   t.equal(questions(), 2);
+});
+
+t.test('nobody joins a question that is older than an answer may be', async (t) => {
+  const unanswered: (() => void)[] = [];
+  const url = await listen(t, (_request, response) => {
+    unanswered.push(() => response.writeHead(200, json).end(JSON.stringify(active())));
+  });
+  const guard = createTokenGuard({
+    introspectionEndpoint: url,
+    clientId: 'api',
+    clientSecret: 'secret',
+    cache: { maximumAgeSeconds: 0.2 },
+  });
+  t.teardown(() => guard.close());
+  const check = () => guard.check({ headers: bearer('token') });
+  const early = [check(), check()];
+  while (unanswered.length === 0) await wait(10);
+  await wait(250);
+  const late = [check(), check()];
+  while (unanswered.length === 1) await wait(10);
+  for (const answer of unanswered) answer();
+  const outcomes = (await Promise.all([...early, ...late])).map(({ outcome }) => outcome);
+  t.strictSame(outcomes, ['granted', 'granted', 'granted', 'granted']);
+  t.equal(unanswered.length, 2, 'one question for each pair');
+  await check();
+  t.equal(unanswered.length, 2, 'the younger answer is remembered');
 });
 
 t.test('an answer does not outlive exp, by either clock', async (t) => {

@@ -1,4 +1,5 @@
 /** What a guarded API does when the authorization server is slow, gone, or says what it should not. */
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import t, { type Test } from 'tap';
 import {
@@ -274,6 +275,37 @@ t.test('a connection that the server closed while it was idle is no trouble', as
     const access = await guard.check({ headers: bearer('some.token') });
     t.equal(access.outcome, 'granted');
   }
+});
+
+t.test('a refusal that comes after somebody else has answered is dropped', async (t) => {
+  const guard = createTokenGuard({
+    introspectionEndpoint: await listen(t, () => {}),
+    ...credentials,
+    timeoutSeconds: 0.2,
+    onProblem: () => {},
+  });
+  t.teardown(() => guard.close());
+  let isPassed = false;
+  const middleware = guard.requireScope('read');
+  const url = await listen(t, (request, response) => {
+    middleware(request, response, () => {
+      isPassed = true;
+    });
+    response.writeHead(504).end();
+  });
+  t.equal((await fetch(url, { headers: bearer('some.token') })).status, 504);
+  // An unhandled rejection would end this process.
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  t.notOk(isPassed);
+});
+
+t.test('without anybody to tell, trouble is a warning of the process', async (t) => {
+  const warned = once(process, 'warning');
+  const endpoint = await listen(t, (_request, response) => json(response, {}, 401));
+  const guard = createTokenGuard({ introspectionEndpoint: endpoint, ...credentials });
+  t.teardown(() => guard.close());
+  await guard.check({ headers: bearer('some.token') });
+  t.match(await warned, [{ message: /^introspection failed, misconfigured: .+/ }]);
 });
 
 t.test('options that give the secret away or cannot work are refused at once', async (t) => {
