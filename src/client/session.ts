@@ -79,6 +79,9 @@ export function createSession(options: SessionOptions): Session {
             if (state.status === 'signed-out') return;
             const token = fromShared(shared);
             const own = held();
+            // The life that a tab tells is measured anew each time and may look longer: an echo of a
+            // token that an API has refused is none to go on with.
+            if (own?.text === token.text) return;
             const isNewer = !own || own.expiresAtMilliseconds < token.expiresAtMilliseconds;
             const isOurs = !own || !isOtherLogin(own.text, token.text);
             if (isOurs && isNewer && isFresh(token)) signIn(token);

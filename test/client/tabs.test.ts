@@ -54,6 +54,9 @@ const rejection = (promise: Promise<unknown>) =>
     (error: unknown) => error,
   );
 
+/** What the tabs of the app call their channel and their lock. */
+const channelOf = ({ url }: TestServer) => `heirloom ${url}/ web`;
+
 /** Lets messages arrive. */
 const settle = () => pause(30);
 
@@ -135,6 +138,29 @@ t.test('a page that is loaded gets the token of another tab, or one for the cook
   t.equal(await reloaded.resume(), true);
   t.ok(await isActive(await reloaded.accessToken()));
   t.match(await families(server), [{ generation: 1 }]);
+});
+
+t.test('a token that an API has refused is not taken back from another tab', async (t) => {
+  const { server, network } = await startBrowser(t);
+  const api = 'http://api.example';
+  const one = startClient(t, server, { delivery: 'cookie', apiOrigins: [api] }, network);
+  await one.login(alice);
+  const refused = await one.accessToken();
+  const other = new BroadcastChannel(channelOf(server));
+  t.teardown(() => other.close());
+  // By its clock the token lives longer.
+  other.onmessage = () => {
+    const token = { text: refused, scope: [], lifeMilliseconds: 10_000_000 };
+    other.postMessage({ kind: 'token', token, sentAt: Date.now() });
+  };
+  network.loss = ({ what, headers }) => {
+    if (what !== '/notes') return undefined;
+    const status = headers.get('authorization') === `Bearer ${refused}` ? 401 : 200;
+    return new Response('', { status });
+  };
+  t.equal((await one.fetch(`${api}/notes`)).status, 200);
+  t.not(await one.accessToken(), refused);
+  t.equal(network.count('/token refresh_token'), 1);
 });
 
 t.test('without a cookie nobody is signed in, and no tab was signed out', async (t) => {
@@ -250,7 +276,7 @@ t.test('a tab that holds the lock and never comes back stops nobody for long', a
   const one = tab();
   await one.login(alice);
   one.close();
-  const name = `heirloom ${server.url}/ web`;
+  const name = channelOf(server);
   let release = () => {};
   const held = navigator.locks.request(
     name,
