@@ -1,5 +1,7 @@
 /** The same for axios, which is known here by its shape only. */
+import { isOtherLogin } from './access-token.ts';
 import { type ApiAccess, createRefusals } from './authorized-fetch.ts';
+import { SignedOutError } from './errors.ts';
 
 /** What the interceptor touches of a request's configuration. */
 interface AxiosRequest {
@@ -29,9 +31,11 @@ export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): 
   const tokenIn = ({ headers }: AxiosRequest) => String(headers.get('authorization')).slice(7);
 
   axios.interceptors.request.use(async (request: AxiosRequest) => {
-    if (isApi(urlOf(request))) {
-      request.headers.set('authorization', `Bearer ${await session.current()}`);
-    }
+    if (!isApi(urlOf(request))) return request;
+    const token = await session.current();
+    // Whoever repeats a request, this client or the app, repeats it for the person who made it.
+    if (isOtherLogin(tokenIn(request), token)) throw new SignedOutError();
+    request.headers.set('authorization', `Bearer ${token}`);
     return request;
   });
 

@@ -1,11 +1,14 @@
 /** What a token client throws. No message ever holds a token, a password or what a server wrote. */
 
-/** There is no session any more, or there never was: show the login page. */
+/**
+ * There is no session any more, or there never was: show the login page. A request gets it too when
+ * somebody else has logged in before it was answered.
+ */
 export class SignedOutError extends Error {
   override readonly name = 'SignedOutError';
 
   constructor() {
-    super('Nobody is signed in.');
+    super('The session is over, or there was none.');
   }
 }
 

@@ -33,7 +33,11 @@ export interface Session {
   resume(): Promise<boolean>;
   /** A good token; one that is about to expire is renewed meanwhile. @throws SignedOutError */
   current(): Promise<string>;
-  /** Another token than the one that an API has refused. @throws SignedOutError */
+  /**
+   * Another token of the same login as the one that an API has refused.
+   *
+   * @throws SignedOutError
+   */
   replace(refused: string): Promise<string>;
   logout(): Promise<void>;
   close(): void;
@@ -102,10 +106,10 @@ export function createSession(options: SessionOptions): Session {
   };
 
   /** What to go by when somebody has logged in or out while a question was under way. */
-  const overtaken = (): AccessToken => {
+  const overtaken = (stale: AccessToken | undefined): AccessToken => {
     const token = held();
     if (token === undefined) throw new SignedOutError();
-    return token;
+    return stale === undefined ? token : ofSameLogin(stale.text, token);
   };
 
   /** One request for a token, however often it must be repeated; always with the same refresh token. */
@@ -127,16 +131,16 @@ export function createSession(options: SessionOptions): Session {
   const renewOnce = async (stale: AccessToken | undefined, began: number): Promise<AccessToken> => {
     await tabs.askOthers();
     const found = held();
-    if (epoch !== began || found !== stale) return overtaken();
+    if (epoch !== began || found !== stale) return overtaken(stale);
     const refreshToken = await store?.load();
     if (store !== undefined && refreshToken === undefined) return endSession('ended');
     const refreshed = await refresh(refreshToken);
-    if (epoch !== began) return overtaken();
+    if (epoch !== began) return overtaken(stale);
     if (refreshed === 'over') return endSession('ended');
     const { token, successor } = refreshed;
     // Durable before it is used: a client that loses its newest token holds a spent one.
     if (successor !== undefined) await store?.save(successor);
-    if (epoch !== began) return overtaken();
+    if (epoch !== began) return overtaken(stale);
     // The cookie is of somebody who has logged in in another tab, and this one has not heard of it.
     if (stale !== undefined && isOtherLogin(stale.text, token.text)) {
       signOut('other-login');
@@ -207,8 +211,8 @@ export function createSession(options: SessionOptions): Session {
     async replace(refused) {
       if (state.status === 'signed-out') throw new SignedOutError();
       const token = held();
-      if (token !== undefined && token.text !== refused) return token.text;
-      return (await renew()).text;
+      const another = token !== undefined && token.text !== refused ? token : await renew();
+      return ofSameLogin(refused, another).text;
     },
 
     async logout() {
@@ -228,6 +232,12 @@ export function createSession(options: SessionOptions): Session {
 function ignoreMissingCookie(error: unknown): void {
   const isMissing = error instanceof TokenRequestError && error.code === 'invalid_request';
   if (!isMissing) throw error;
+}
+
+/** What one person asked for is not done as somebody else. */
+function ofSameLogin(stale: string, token: AccessToken): AccessToken {
+  if (isOtherLogin(stale, token.text)) throw new SignedOutError();
+  return token;
 }
 
 const isFresh = (token: AccessToken): boolean => performance.now() < token.renewAtMilliseconds;

@@ -12,6 +12,8 @@ import { startClient, type TestClient } from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 const { p1 } = await createCast(server);
+const dave = { username: 'dave', password: 'a phrase that only dave knows' };
+await server.dependencies.resourceOwners.create(dave.username, dave.password);
 const api = await server.dependencies.clients.create({
   clientId: 'api',
   clientType: 'confidential',
@@ -223,4 +225,61 @@ t.test('axios sends no stream twice', async (t) => {
   const refused = await rejection(http.post('/', Readable.from(['x'])));
   t.match(refused, { response: { status: 401 } });
   t.equal(asked.length, 1);
+});
+
+t.test('a request of one person is not repeated as somebody else', async (t) => {
+  const asked: (string | undefined)[] = [];
+  let client: TestClient;
+  const url = await listen(t, async ({ headers: { authorization } }, response) => {
+    asked.push(authorization);
+    await client.logout();
+    await client.login(dave);
+    response.writeHead(401).end();
+  });
+  const senders = {
+    fetch: () => client.fetch(url, { method: 'POST', body: 'x' }),
+    axios: () => {
+      const http = axios.create();
+      client.attachToAxios(http);
+      return http.post(url, 'x');
+    },
+  };
+  for (const [name, send] of Object.entries(senders)) {
+    client = startClient(t, server, { apiOrigins: [url], fetch: plainFetch });
+    const token = await login(client);
+    t.type(await rejection(send()), SignedOutError, name);
+    t.strictSame(asked.splice(0), [`Bearer ${token}`]);
+    t.ok(client.isSignedIn, 'and dave goes on');
+  }
+});
+
+t.test('nor is one that waits for a token sent as somebody else', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  client.network.expiresInSeconds = 0;
+  await client.login({ username: 'alice', password: ALICE_PASSWORD });
+  client.network.expiresInSeconds = 60;
+  client.network.loss = async ({ what }) => {
+    if (!what.endsWith('refresh_token')) return undefined;
+    client.network.loss = () => undefined;
+    await client.logout();
+    await client.login(dave);
+    return 'before';
+  };
+  t.type(await rejection(client.fetch(url, { method: 'POST', body: 'x' })), SignedOutError);
+  t.equal(asked.length, 0);
+});
+
+t.test('axios: a request that the app itself repeats is not sent as somebody else', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create();
+  client.attachToAxios(http);
+  await login(client);
+  const { config } = await http.post(url, 'x');
+  t.equal((await http.request(config)).status, 200);
+  await client.logout();
+  await client.login(dave);
+  t.type(await rejection(http.request(config)), SignedOutError);
+  t.equal(asked.length, 2);
 });
