@@ -52,7 +52,7 @@ export function createSession(options: SessionOptions): Session {
   let state: State = { status: 'unknown' };
   /** Moves with every login and sign-out, so that an answer to an older question is not believed. */
   let epoch = 0;
-  let renewal: Promise<AccessToken> | undefined;
+  let renewal: { readonly epoch: number; readonly promise: Promise<AccessToken> } | undefined;
 
   const held = (): AccessToken | undefined =>
     state.status === 'signed-in' ? state.token : undefined;
@@ -113,8 +113,10 @@ export function createSession(options: SessionOptions): Session {
   };
 
   /** One request for a token, however often it must be repeated; always with the same refresh token. */
-  const refresh = async (refreshToken: string | undefined) => {
+  const refresh = async (refreshToken: string | undefined, began: number) => {
     const ask = async () => {
+      // Nobody would believe the answer, and the cookie may be of a later login.
+      if (epoch !== began) return 'over' as const;
       const askedAt = performance.now();
       const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken };
       const response = await endpoints.token(parameters);
@@ -134,7 +136,7 @@ export function createSession(options: SessionOptions): Session {
     if (epoch !== began || found !== stale) return overtaken(stale);
     const refreshToken = await store?.load();
     if (store !== undefined && refreshToken === undefined) return endSession('ended');
-    const refreshed = await refresh(refreshToken);
+    const refreshed = await refresh(refreshToken, began);
     if (epoch !== began) return overtaken(stale);
     if (refreshed === 'over') return endSession('ended');
     const { token, successor } = refreshed;
@@ -153,12 +155,14 @@ export function createSession(options: SessionOptions): Session {
 
   const renew = (): Promise<AccessToken> => {
     const [stale, began] = [held(), epoch];
-    renewal ??= tabs
+    if (renewal?.epoch === began) return renewal.promise;
+    const promise = tabs
       .exclusively(() => renewOnce(stale, began))
       .finally(() => {
-        renewal = undefined;
+        if (renewal?.promise === promise) renewal = undefined;
       });
-    return renewal;
+    renewal = { epoch: began, promise };
+    return promise;
   };
 
   return {

@@ -288,6 +288,31 @@ t.test('an answer that comes after the logout signs nobody in', async (t) => {
   t.equal(await store.load(), undefined);
 });
 
+t.test('a refresh of before a logout neither goes on nor delays the next login', async (t) => {
+  const client = startClient(t, server);
+  client.network.expiresInSeconds = 0;
+  await client.login(alice);
+  let release = () => {};
+  const held = new Promise<'before'>((resolve) => {
+    release = () => resolve('before');
+  });
+  client.network.loss = ({ what }) => (what.endsWith('refresh_token') ? held : undefined);
+  const asked = rejection(client.accessToken());
+  await pause(20);
+  await client.logout();
+  await client.login(alice);
+  client.network.expiresInSeconds = 60;
+  client.network.loss = () => undefined;
+  const next = client.accessToken();
+  await pause(100);
+  t.equal(client.network.count('/token refresh_token'), 2, 'one for each session');
+  release();
+  t.ok(await isActive(await next));
+  t.type(await asked, SignedOutError);
+  t.equal(client.network.count('/token refresh_token'), 2, 'the lost one is not sent again');
+  t.ok(client.isSignedIn);
+});
+
 t.test('options that do not fit together are refused', async (t) => {
   const common = { authorizationServer: server.url, clientId: 'web', apiOrigins: [] };
   const cookie = { ...common, delivery: 'cookie' as const };
