@@ -47,7 +47,8 @@ export interface TokenClient {
   /**
    * Logs a person in.
    *
-   * @throws TokenRequestError with code `invalid_grant` for a wrong name or password; UnavailableError
+   * @throws TokenRequestError with code `invalid_grant` for a wrong name or password; UnavailableError;
+   *   SignedOutError when `logout` was called meanwhile, here or in another tab
    */
   login(login: PasswordLogin): Promise<void>;
   /**

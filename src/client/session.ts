@@ -52,6 +52,8 @@ export function createSession(options: SessionOptions): Session {
   let state: State = { status: 'unknown' };
   /** Moves with every login and sign-out, so that an answer to an older question is not believed. */
   let epoch = 0;
+  /** Tells a login that somebody has logged out since it began, here or in another tab. */
+  let logouts = 0;
   let renewal: { readonly epoch: number; readonly promise: Promise<AccessToken> } | undefined;
 
   const held = (): AccessToken | undefined =>
@@ -64,6 +66,9 @@ export function createSession(options: SessionOptions): Session {
   };
 
   const signOut = (reason: SignOutReason): void => {
+    if (reason === 'logout') logouts++;
+    // Two tabs that log out at once must not take each other's word for a later login.
+    if (state.status === 'signed-out') return;
     const wasSignedIn = state.status === 'signed-in';
     state = { status: 'signed-out' };
     epoch++;
@@ -165,6 +170,24 @@ export function createSession(options: SessionOptions): Session {
     return promise;
   };
 
+  /**
+   * Ends a session at the server: that of `refreshToken`, or of the cookie. In cookie mode nothing is sent
+   * once `epoch` is no longer `ended`, for then the cookie may be of a later login.
+   */
+  const revoke = (refreshToken: string | undefined, ended: number): Promise<void> => {
+    const ask = async () => {
+      if (store !== undefined || epoch === ended) await endpoints.revoke({ token: refreshToken });
+    };
+    return withBackOff(ask, backOff).catch(ignoreMissingCookie);
+  };
+
+  /** What a login comes to that a logout has overtaken. */
+  const takeBack = async (refreshToken: string | undefined): Promise<never> => {
+    await revoke(refreshToken, epoch);
+    if (refreshToken !== undefined && (await store?.load()) === refreshToken) await store?.clear();
+    throw new SignedOutError();
+  };
+
   return {
     get isSignedIn() {
       return state.status === 'signed-in';
@@ -178,12 +201,17 @@ export function createSession(options: SessionOptions): Session {
         scope: scope?.join(' '),
         device_label: deviceLabel,
       };
+      const logoutsBefore = logouts;
       // A refresh under way would bring the cookie of the session before this one, and bring it later.
       return tabs.exclusively(async () => {
+        if (logouts !== logoutsBefore) throw new SignedOutError();
         const askedAt = performance.now();
         const response = await endpoints.token(parameters);
+        const { refreshToken } = response;
+        if (logouts !== logoutsBefore) return takeBack(refreshToken);
         const began = ++epoch;
-        if (response.refreshToken !== undefined) await store?.save(response.refreshToken);
+        if (refreshToken !== undefined) await store?.save(refreshToken);
+        if (logouts !== logoutsBefore) return takeBack(refreshToken);
         if (epoch !== began) return;
         const token = fromResponse(response, askedAt);
         signIn(token);
@@ -222,10 +250,14 @@ export function createSession(options: SessionOptions): Session {
     async logout() {
       signOut('logout');
       tabs.announceSignOut('logout');
-      const token = await store?.load();
-      if (store !== undefined && token === undefined) return;
-      await withBackOff(() => endpoints.revoke({ token }), backOff).catch(ignoreMissingCookie);
-      await store?.clear();
+      const ended = epoch;
+      // The answer takes the cookie away, which must not be that of the next login.
+      await tabs.exclusively(async () => {
+        const refreshToken = await store?.load();
+        if (store !== undefined && refreshToken === undefined) return;
+        await revoke(refreshToken, ended);
+        if (epoch === ended) await store?.clear();
+      });
     },
 
     close: tabs.close,

@@ -9,7 +9,7 @@ import {
 } from '../../src/client/client.ts';
 import { ALICE_PASSWORD, createCast, introspect, revoke } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
-import { createNetwork, families, pause, startClient } from './network.ts';
+import { createNetwork, families, pause, startClient, type TestClient } from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 const { c1, p1 } = await createCast(server);
@@ -311,6 +311,62 @@ t.test('a refresh of before a logout neither goes on nor delays the next login',
   t.type(await asked, SignedOutError);
   t.equal(client.network.count('/token refresh_token'), 2, 'the lost one is not sent again');
   t.ok(client.isSignedIn);
+});
+
+t.test('a logout touches only the session that it was called for', async (t) => {
+  const store = memoryRefreshTokenStore();
+  const client = startClient(t, server, { refreshTokenStore: store });
+  await client.login(alice);
+  const token = await client.accessToken();
+  client.network.loss = () => (client.network.count('/revoke') === 1 ? 'before' : undefined);
+  const logout = client.logout();
+  await client.login(alice);
+  await logout;
+  t.equal(await isActive(token), false);
+  t.ok(await isActive(await client.accessToken()));
+  t.type(await store.load(), 'string', 'the token of the later login is kept');
+});
+
+t.test('a login does not survive a logout that was called meanwhile', async (t) => {
+  const store = memoryRefreshTokenStore();
+  const calledOff = async (client: TestClient) => {
+    t.type(await rejection(client.login(alice)), SignedOutError);
+    t.equal(client.isSignedIn, false);
+    t.equal(await store.load(), undefined);
+    t.match((await families(server)).at(-1), { revocation_reason: 'revoked' });
+  };
+  const asking = startClient(t, server, { refreshTokenStore: store });
+  asking.network.loss = async ({ what }) => {
+    if (what.endsWith('password')) await asking.logout();
+    return undefined;
+  };
+  await calledOff(asking);
+  const saving: TestClient = startClient(t, server, {
+    refreshTokenStore: {
+      ...store,
+      async save(token) {
+        await saving.logout();
+        await store.save(token);
+      },
+    },
+  });
+  await calledOff(saving);
+  t.strictSame([...asking.signedOut, ...saving.signedOut], [], 'nobody was signed in');
+});
+
+t.test('a login that a logout has overtaken leaves the next login alone', async (t) => {
+  const store = memoryRefreshTokenStore();
+  const client = startClient(t, server, { refreshTokenStore: store });
+  client.network.loss = async ({ what }) => {
+    if (!what.endsWith('password')) return undefined;
+    client.network.loss = () => undefined;
+    await client.logout();
+    await client.login(alice);
+    return undefined;
+  };
+  t.type(await rejection(client.login(alice)), SignedOutError);
+  t.ok(await isActive(await client.accessToken()));
+  t.type(await store.load(), 'string');
 });
 
 t.test('options that do not fit together are refused', async (t) => {

@@ -202,6 +202,68 @@ t.test('a logout signs out every tab, and none comes back by itself', async (t) 
   t.pass('without a cookie there is nothing left to end');
 });
 
+t.test('a login waits for the logout before it, which leaves its cookie alone', async (t) => {
+  const { server, network, tab, isActive } = await startBrowser(t);
+  const one = tab();
+  await one.login(alice);
+  const token = await one.accessToken();
+  network.loss = () => (network.count('/revoke') === 1 ? 'before' : undefined);
+  const logout = one.logout();
+  await one.login(dave);
+  await logout;
+  t.equal(await isActive(token), false);
+  t.ok(await isActive(await one.accessToken()));
+  t.match(network.cookies.get(cookieNameOf('web')), /^hrt_/);
+  t.match(await families(server), [{ revocation_reason: 'revoked' }, { revocation_reason: null }]);
+});
+
+t.test('a logout stops repeating itself once there is a later login', async (t) => {
+  const { network, tab, isActive } = await startBrowser(t);
+  const { locks } = navigator;
+  t.teardown(() => Object.defineProperty(navigator, 'locks', { value: locks }));
+  // As on a page over plain HTTP, or when waiting for the lock has taken too long.
+  Object.defineProperty(navigator, 'locks', { value: undefined, configurable: true });
+  const one = tab();
+  await one.login(alice);
+  network.loss = ({ what }) => (what === '/revoke' ? 'before' : undefined);
+  const logout = one.logout();
+  await settle();
+  await one.login(dave);
+  network.loss = () => undefined;
+  await logout;
+  t.ok(await isActive(await one.accessToken()));
+  t.equal(network.count('/revoke'), 1);
+});
+
+t.test('a login does not survive a logout that was called meanwhile in any tab', async (t) => {
+  const { server, network, tab } = await startBrowser(t);
+  const [one, two] = [tab(), tab()];
+  for (const other of [one, two]) {
+    let logout: Promise<void> | undefined;
+    network.loss = async ({ what }) => {
+      if (what.endsWith('password')) logout = other.logout();
+      await settle();
+      return undefined;
+    };
+    t.type(await rejection(one.login(alice)), SignedOutError);
+    await logout;
+    t.strictSame([one.isSignedIn, two.isSignedIn], [false, false]);
+    t.strictSame(network.cookies, new Map());
+    t.match((await families(server)).at(-1), { revocation_reason: 'revoked' });
+  }
+});
+
+t.test('tabs that log out at once end the session all the same', async (t) => {
+  const { network, tab, isActive } = await startBrowser(t);
+  const [one, two] = [tab(), tab()];
+  await one.login(alice);
+  await settle();
+  const token = await two.accessToken();
+  await Promise.all([one.logout(), two.logout()]);
+  t.equal(await isActive(token), false);
+  t.strictSame(network.cookies, new Map());
+});
+
 t.test('a login as somebody else ends what other tabs show', async (t) => {
   const { network, tab } = await startBrowser(t);
   const [one, two] = [tab(), tab()];
