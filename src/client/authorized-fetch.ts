@@ -53,10 +53,13 @@ function withToken(request: Request, token: string): Request {
 }
 
 /** A caller that has gone does not wait; what it waited for goes on, for the others. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = new Promise<never>((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave);
+    // One signal may serve all requests of a page.
+    const forget = () => signal.removeEventListener('abort', leave);
+    promise.then(resolve, reject).finally(forget);
   });
-  return Promise.race([promise, aborted]);
 }

@@ -283,3 +283,47 @@ t.test('axios: a request that the app itself repeats is not sent as somebody els
   t.type(await rejection(http.request(config)), SignedOutError);
   t.equal(asked.length, 2);
 });
+
+t.test('axios waits for a token no longer than its caller', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create({ baseURL: url });
+  client.attachToAxios(http);
+  const limits = {
+    signal: {
+      options: () => ({ signal: AbortSignal.timeout(50) }),
+      error: { code: 'ERR_CANCELED' },
+    },
+    timeout: { options: () => ({ timeout: 50 }), error: { name: 'UnavailableError' } },
+  };
+  let release = () => {};
+  const held = new Promise<'before'>((resolve) => {
+    release = () => resolve('before');
+  });
+  for (const [name, { options, error }] of Object.entries(limits)) {
+    client.network.loss = () => undefined;
+    const token = await login(client);
+    client.network.loss = ({ what }) => (what.endsWith('refresh_token') ? held : undefined);
+    await revoke(server, p1, token);
+    const refused = rejection(http.get('/', options()));
+    const patience = new Promise((resolve) => setTimeout(resolve, 1000, 'still waiting'));
+    t.match(await Promise.race([refused, patience]), error, name);
+  }
+  t.equal(asked.length, 2);
+  client.network.loss = () => undefined;
+  release();
+  t.equal((await http.get('/')).status, 200, 'the session goes on');
+});
+
+t.test('axios gets a new token whatever validateStatus admits', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create({ baseURL: url, validateStatus: () => true });
+  client.attachToAxios(http);
+  await revoke(server, p1, await login(client));
+  t.equal((await http.get('/notes')).status, 200);
+  t.equal(refreshes(client), 1);
+  for (let n = 0; n < 3; n++) t.equal((await http.get('/refuses')).status, 401);
+  t.equal(refreshes(client), 2);
+  t.equal(asked.length, 6);
+});
