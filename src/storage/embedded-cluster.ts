@@ -82,7 +82,7 @@ export async function createCluster(
     );
     if (!initdb.succeeded) {
       throw new StartUpError(
-        `PostgreSQL's initdb failed in ${cluster.baseDir}: ${lastComplaint(initdb.output)}`,
+        `PostgreSQL's initdb failed in ${cluster.baseDir}: ${complaintIn(initdb.output, 'first')}`,
       );
     }
   });
@@ -225,12 +225,17 @@ async function readFailure(logPath: string, start: number): Promise<string> {
   const log = (await readFile(logPath)).subarray(start).toString();
   // "The database system is starting up" is the answer to our own attempts to connect.
   const own = log.split('\n').filter((line) => !line.includes('FATAL:  the database system is'));
-  return lastComplaint(own.join('\n'));
+  return complaintIn(own.join('\n'), 'last');
 }
 
-function lastComplaint(output: string): string {
+/**
+ * One line of what a program said: initdb's first complaint is the cause and the others follow from it,
+ * whereas a server can complain and go on, and ends with its last.
+ */
+function complaintIn(output: string, which: 'first' | 'last'): string {
   const lines = output.trim().split('\n');
-  const complaint = lines.findLast((line) => /(FATAL|PANIC|error): /.test(line)) ?? lines.at(-1);
+  const complaints = lines.filter((line) => /(FATAL|PANIC|error): /.test(line));
+  const complaint = complaints.at(which === 'first' ? 0 : -1) ?? lines.at(-1);
   return complaint?.replace(/^.*?(?=FATAL|PANIC|error: )/, '') || 'it ended without a word';
 }
 
