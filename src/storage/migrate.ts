@@ -17,7 +17,16 @@ const MIGRATION_LOCK = 7_482_301;
  *
  * @throws StartUpError with one line when the database cannot be reached or migrated
  */
-export async function migrate(databaseUrl: string): Promise<string[]> {
+export function migrate(databaseUrl: string): Promise<string[]> {
+  return migrateAlone(databaseUrl).catch((error) => {
+    throw new StartUpError(
+      `Cannot migrate the database at ${withoutSecrets(databaseUrl)}: ${reasonOf(error)}`,
+    );
+  });
+}
+
+async function migrateAlone(databaseUrl: string): Promise<string[]> {
+  // Reads the files that the URL names, which may be missing.
   const lock = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: 5000 });
   // Without a listener a connection that breaks later would end the process.
   lock.on('error', () => {});
@@ -26,10 +35,6 @@ export async function migrate(databaseUrl: string): Promise<string[]> {
     await lock.query('begin');
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
     return await applyPending(databaseUrl);
-  } catch (error) {
-    throw new StartUpError(
-      `Cannot migrate the database at ${withoutSecrets(databaseUrl)}: ${reasonOf(error)}`,
-    );
   } finally {
     await lock.end().catch(() => {});
   }

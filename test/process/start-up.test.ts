@@ -44,6 +44,10 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
     { DATABASE_URL: 'postgres://someone:swordfish@127.0.0.1:1/db' },
     /^Cannot migrate the database at 127\.0\.0\.1:1\/db: .*ECONNREFUSED/,
   ],
+  [
+    { DATABASE_URL: 'postgres://u:swordfish@127.0.0.1:1/db?sslrootcert=/nonexistent' },
+    /^Cannot migrate the database at 127\.0\.0\.1:1\/db: ENOENT: .*'\/nonexistent'$/,
+  ],
 ];
 
 t.test(
