@@ -44,10 +44,10 @@ export function stringOption({ options }: CommandArguments, name: string): strin
   return typeof value === 'string' ? value : undefined;
 }
 
-/** All values of an option that may be repeated; undefined if it was not given at all. */
+/** The different values of an option that may be repeated; undefined if it was not given at all. */
 export function listOption({ options }: CommandArguments, name: string): string[] | undefined {
   const value = options[name];
-  return Array.isArray(value) ? value.map(String) : undefined;
+  return Array.isArray(value) ? [...new Set(value.map(String))] : undefined;
 }
 
 /**

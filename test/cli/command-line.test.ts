@@ -94,6 +94,23 @@ t.test(
   },
 );
 
+t.test('what is said twice of a client is stored once', async (t) => {
+  const said = {
+    grant: 'password',
+    scope: 'read',
+    audience: 'https://api.example',
+    origin: 'https://app.example',
+  };
+  const twice = Object.entries(said).flatMap(([name, value]) => {
+    return [`--${name}`, value, `--${name}`, value];
+  });
+  const client = await json(['client', 'create', '--id', 'twice', '--type', 'public', ...twice]);
+  t.strictSame(
+    [client.grant_types, client.scope, client.audience, client.origins],
+    [['password'], 'read', ['https://api.example'], ['https://app.example']],
+  );
+});
+
 t.test('a person is created, disabled, enabled, given another password and deleted', async (t) => {
   const input = `${password}\n`;
   const carol = await json(['user', 'create', 'Carol', '--password-stdin'], { input });
