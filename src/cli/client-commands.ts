@@ -57,6 +57,7 @@ export const clientCommands: readonly Command[] = [
       });
       return {
         changed: { clientId },
+        ...(clientSecret && { remedy: newSecretRemedy(clientId) }),
         json: { ...wireClient(client), ...(clientSecret && { client_secret: clientSecret }) },
         text:
           `Registered the ${clientType} client ${clientId}.` +
@@ -110,6 +111,7 @@ export const clientCommands: readonly Command[] = [
       const { clientSecret } = await clients.rotateSecret(clientId, overlapSeconds);
       return {
         changed: { clientId },
+        remedy: newSecretRemedy(clientId),
         json: { client_id: clientId, client_secret: clientSecret, overlap: overlapSeconds },
         text: `client_secret: ${clientSecret}\nIt is not shown again. The old one works for ${overlapSeconds} s.`,
       };
@@ -151,6 +153,9 @@ export const clientCommands: readonly Command[] = [
 ];
 
 const idOf = ({ positionals: [id] }: CommandArguments): string => id as string;
+
+const newSecretRemedy = (clientId: string): string =>
+  `heirloom client rotate-secret ${clientId} makes a new secret.`;
 
 /** Only what was given, so that an update leaves the rest alone. */
 function settingsFrom(given: CommandArguments): Partial<ClientSettings> {

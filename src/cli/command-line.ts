@@ -34,15 +34,33 @@ const commands = [...maintenanceCommands, ...clientCommands, ...userCommands, ..
  */
 export async function runCommandLine(words: readonly string[], io: CommandLineIo): Promise<number> {
   const isJson = words.includes('--json');
+  const complain = (message: string) =>
+    write(io.stderr, isJson ? JSON.stringify({ error: message }) : message);
   try {
     const result = await dispatch(words, io);
-    io.stdout.write(isJson ? `${JSON.stringify(result.json)}\n` : `${result.text}\n`);
-    return 0;
+    const failure = await write(io.stdout, isJson ? JSON.stringify(result.json) : result.text);
+    if (failure === undefined) return 0;
+    // A reader that has gone wants no more, not even a complaint.
+    if (failure.code !== 'EPIPE') await complain(unwritten(result, failure));
+    return 1;
   } catch (error) {
-    const message = messageOf(error);
-    io.stderr.write(isJson ? `${JSON.stringify({ error: message })}\n` : `${message}\n`);
+    await complain(messageOf(error));
     return error instanceof UsageError ? 2 : 1;
   }
+}
+
+/** Writes a text and a newline; answers why it could not. */
+function write(stream: Writable, text: string): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    // The stream emits what it tells the callback, too, and unheard it would end the process.
+    stream.once('error', resolve);
+    stream.write(`${text}\n`, (error) => resolve(error ?? undefined));
+  });
+}
+
+function unwritten({ remedy }: CommandResult, { code, name }: NodeJS.ErrnoException): string {
+  const message = `The command is done, but its output could not be written (${code ?? name}).`;
+  return remedy === undefined ? message : `${message} ${remedy}`;
 }
 
 async function dispatch(words: readonly string[], io: CommandLineIo): Promise<CommandResult> {

@@ -12,6 +12,8 @@ export class UsageError extends Error {
 export interface CommandResult {
   readonly text: string;
   readonly json: unknown;
+  /** What to do where the output is lost and cannot be had again. */
+  readonly remedy?: string;
   /** Set by commands that change something: what goes into the trail of changes. */
   readonly changed?: AdministrativeSubject;
 }

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
-import { heirloom, type RunOptions, serve } from '../support/process.ts';
+import { heirloom, LAUNCHER, type RunOptions, run, serve } from '../support/process.ts';
 
 const { url: databaseUrl, inspect } = await createTestDatabase(t);
 const env = { DATABASE_URL: databaseUrl };
@@ -310,6 +310,25 @@ t.test(
     }
     const { stderr } = await heirloom(['user', 'disable', 'nobody', '--json'], { env });
     t.strictSame(JSON.parse(stderr), { error: 'There is no person "nobody".' });
+  },
+);
+
+t.test(
+  'output that cannot be written is told in one line, with what to do about a lost secret',
+  { skip: process.platform === 'linux' ? false : 'needs /dev/full' },
+  async (t) => {
+    const toFullDisk = (...words: readonly string[]) =>
+      run('sh', ['-c', 'exec "$0" "$@" > /dev/full', process.execPath, LAUNCHER, ...words], {
+        env,
+      });
+    const done = 'The command is done, but its output could not be written (ENOSPC).';
+    const remedy = 'heirloom client rotate-secret full makes a new secret.';
+    const created = await toFullDisk('client', 'create', '--id', 'full', '--type', 'confidential');
+    t.strictSame(created, { code: 1, stdout: '', stderr: `${done} ${remedy}\n` });
+    const rotated = await toFullDisk('client', 'rotate-secret', 'full', '--json');
+    t.strictSame(JSON.parse(rotated.stderr), { error: `${done} ${remedy}` });
+    const listed = await toFullDisk('client', 'list');
+    t.strictSame(listed, { code: 1, stdout: '', stderr: `${done}\n` });
   },
 );
 
