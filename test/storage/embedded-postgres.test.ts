@@ -383,6 +383,14 @@ t.test('a directory that cannot be created is explained in one line', async (t) 
   t.match(error.message, /^The embedded PostgreSQL cannot use its files: ENOTDIR[^\n]*$/);
 });
 
+t.test('what stands in the way of a directory is named, even if it looks missing', async (t) => {
+  const dataDir = join(await createTemporaryDir(t), 'data');
+  await symlink('nowhere', dataDir);
+  const error = await start(t, dataDir).catch((thrown) => thrown);
+  t.type(error, StartUpError);
+  t.match(error.message, /^The embedded PostgreSQL cannot use its files: EEXIST[^\n]*data'$/);
+});
+
 t.test('a link in place of the log is not followed', async (t) => {
   const dir = await createTemporaryDir(t);
   const dataDir = join(dir, 'data');
