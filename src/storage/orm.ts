@@ -35,6 +35,8 @@ export function ormConfig(options: OrmOptions) {
       idleTimeoutMillis: IDLE_CONNECTION_MILLISECONDS,
     },
     driverOptions: {
+      // The mapper reads host, user and database from the URL and leaves out the rest: `sslmode` above all.
+      connectionString: options.databaseUrl,
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',
       ...(options.queryTimeoutSeconds && { query_timeout: options.queryTimeoutSeconds * 1000 }),
