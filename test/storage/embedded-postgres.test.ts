@@ -30,7 +30,6 @@ import {
   missingBinariesMessage,
   prepareBinaries,
 } from '../../src/storage/embedded-binaries.ts';
-import { clusterIn, createCluster } from '../../src/storage/embedded-cluster.ts';
 import { runProgram } from '../../src/storage/embedded-place.ts';
 import {
   type EmbeddedPostgres,
@@ -341,27 +340,6 @@ t.test('a server that does not start is explained in one line', async (t) => {
   );
 });
 
-t.test('an initdb that fails is explained by its first complaint', async (t) => {
-  const dir = await createTemporaryDir(t);
-  // As PostgreSQL's own speaks on a full disk.
-  const initdb = `#!/bin/sh
-    echo 'running bootstrap script ... '
-    echo '2026-01-01 00:00:00.000 UTC [7] FATAL:  could not extend file "base/1/1255": No space left on device' >&2
-    echo '2026-01-01 00:00:00.000 UTC [7] HINT:  Check free disk space.' >&2
-    echo '2026-01-01 00:00:00.000 UTC [7] PANIC:  cannot abort transaction 1, it was already committed' >&2
-    echo 'child process was terminated by signal 6: Aborted' >&2
-    exit 1`;
-  await writeFile(join(dir, 'initdb'), initdb, { mode: 0o755 });
-  const cluster = clusterIn({ baseDir: dir, user: undefined });
-  const error = await createCluster(cluster, dir, {}).catch((thrown) => thrown);
-  t.type(error, StartUpError);
-  t.equal(
-    error.message,
-    `PostgreSQL's initdb failed in ${dir}: ` +
-      'FATAL:  could not extend file "base/1/1255": No space left on device',
-  );
-});
-
 t.test('a password file that does not fit is named and not shown', async (t) => {
   const dataDir = join(await createTemporaryDir(t), 'data');
   const server = await start(t, dataDir);
@@ -381,14 +359,6 @@ t.test('a directory that cannot be created is explained in one line', async (t) 
   const error = await start(t, join(dir, 'file', 'data')).catch((thrown) => thrown);
   t.type(error, StartUpError);
   t.match(error.message, /^The embedded PostgreSQL cannot use its files: ENOTDIR[^\n]*$/);
-});
-
-t.test('what stands in the way of a directory is named, even if it looks missing', async (t) => {
-  const dataDir = join(await createTemporaryDir(t), 'data');
-  await symlink('nowhere', dataDir);
-  const error = await start(t, dataDir).catch((thrown) => thrown);
-  t.type(error, StartUpError);
-  t.match(error.message, /^The embedded PostgreSQL cannot use its files: EEXIST[^\n]*data'$/);
 });
 
 t.test('a link in place of the log is not followed', async (t) => {
