@@ -1,5 +1,5 @@
 /** The charts that the README shows: plain SVG with its own colours for light and dark pages. */
-import { type Contestant, SATURATING_CONNECTIONS } from './plan.ts';
+import { type Contestant, SATURATING_CONNECTIONS, swept } from './plan.ts';
 import { inWords, type Report, type ReportEntry } from './report.ts';
 
 interface Bar {
@@ -140,11 +140,7 @@ const connected: readonly (readonly [name: string, connections: string])[] = [
   ['introspect-1000-connections', '1,000'],
 ];
 
-/** Those that are measured at every number of connections. */
-const isSwept = ({ contestant }: ReportEntry): boolean =>
-  ['heirloom', 'oidc-provider', 'no-database'].includes(contestant);
-
-/** Heirloom alone on databases of several sizes, all at several numbers of connections, and the memory that those take. */
+/** Heirloom on databases of several sizes; everybody over few and many connections, and the memory those take. */
 export const growthChart = (report: Report): string =>
   barChart(
     'How cost grows',
@@ -159,7 +155,9 @@ export const growthChart = (report: Report): string =>
       })),
       ...connected.map(([name, connections]) => ({
         title: `Introspection of a live token over ${connections} connections, requests per second`,
-        bars: entriesOf(report, name).filter(isSwept).map(throughputBar),
+        bars: entriesOf(report, name)
+          .filter(({ contestant }) => swept.includes(contestant))
+          .map(throughputBar),
       })),
       {
         title: 'Peak memory of the server under 1,000 busy keep-alive connections',

@@ -72,6 +72,8 @@ const LOGIN_CONNECTIONS = 16;
 const logins = { scenario: 'login', connections: LOGIN_CONNECTIONS } as const;
 const everybody = ['heirloom', 'oidc-provider', 'oauth2-server'] as const;
 const sizes = ['heirloom', 'heirloom-small', 'heirloom-huge'] as const;
+/** Those whose introspections are measured at every number of connections. */
+export const swept: readonly Contestant[] = ['heirloom', 'oidc-provider', 'no-database'];
 
 const saturated = (
   name: Scenario,
@@ -84,6 +86,13 @@ const saturated = (
   contestants,
 });
 
+const introspectOver = (connections: 16 | 64): Row => ({
+  name: `introspect-${connections}-connections`,
+  title: `introspect, ${connections} connections`,
+  loads: [{ scenario: 'introspect-active', connections }],
+  contestants: swept,
+});
+
 export const rows: readonly Row[] = [
   saturated('introspect-active', 'introspect, active', [
     'heirloom',
@@ -94,18 +103,8 @@ export const rows: readonly Row[] = [
     'heirloom-from-memory',
     'no-database',
   ]),
-  {
-    name: 'introspect-64-connections',
-    title: 'introspect, 64 connections',
-    loads: [{ scenario: 'introspect-active', connections: CONNECTIONS }],
-    contestants: ['heirloom', 'oidc-provider', 'no-database'],
-  },
-  {
-    name: 'introspect-16-connections',
-    title: 'introspect, 16 connections',
-    loads: [{ scenario: 'introspect-active', connections: 16 }],
-    contestants: ['heirloom', 'oidc-provider', 'no-database'],
-  },
+  introspectOver(CONNECTIONS),
+  introspectOver(16),
   saturated('introspect-unknown', 'introspect, unknown'),
   saturated('introspect-revoked', 'introspect, revoked'),
   saturated('refresh', 'refresh'),
