@@ -45,11 +45,12 @@ export function parseOptions(words: readonly string[]): Options | 'help' {
   if (values.help) return 'help';
   const isQuick = values.quick;
   const families = parseNumber('families', values.families, isQuick ? 10_000 : 1_000_000);
-  if (families < 1000) throw new TypeError('--families must be at least 1000');
+  // A quarter of them is refreshed, one over each connection at a time.
+  if (families < 2000) throw new TypeError('--families must be at least 2000');
   return {
     isQuick,
     families,
-    fewFamilies: Math.min(families, isQuick ? 1_000 : 10_000),
+    fewFamilies: Math.min(families, isQuick ? 2_000 : 10_000),
     manyFamilies: values['ten-million'] ? 10_000_000 : undefined,
     rounds: parseNumber('rounds', values.rounds, isQuick ? 1 : 5),
     seconds: parseNumber('seconds', values.seconds, isQuick ? 2 : 3),

@@ -123,7 +123,7 @@ function introspection(
   };
 }
 
-/** Every family in turn, so that no two requests of one family ever meet. */
+/** Every family in turn. */
 const memoryWalk =
   ({ families, memory }: WorkloadOptions) =>
   (): number =>
@@ -138,13 +138,22 @@ function windowWalk({ families }: WorkloadOptions): () => number {
 }
 
 function refresh({ dialect, memory }: WorkloadOptions, nextFamily: () => number): Workload {
+  // Where families are few, a walk comes back to some that have not been answered yet.
+  const underWay = new Set<number>();
+  const nextAnswered = (): number => {
+    let family = nextFamily();
+    while (underWay.has(family)) family = nextFamily();
+    return family;
+  };
   return {
     next() {
-      const family = nextFamily();
+      const family = nextAnswered();
+      underWay.add(family);
       const token = memory.refreshTokens.get(family) ?? dialect.refreshToken(family);
       return { family, request: dialect.refresh(token) };
     },
     isRight({ family, request }, status, body) {
+      underWay.delete(family);
       if (status !== 200) return false;
       const { access_token: accessToken, refresh_token: refreshToken, scope } = JSON.parse(body);
       memory.refreshTokens.set(family, refreshToken);
