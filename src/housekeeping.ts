@@ -1,7 +1,11 @@
 /** What runs beside the requests: the service pulse and pruning. */
+import { randomInt } from 'node:crypto';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Dependencies } from './dependencies.ts';
 import { prune } from './storage/prune.ts';
+
+/** Runs in which all families have been walked once: every hour. */
+const WALK_PARTS = 60;
 
 /** Starts the timers; the returned function stops them and waits for what is under way. */
 export function startHousekeeping(
@@ -9,11 +13,15 @@ export function startHousekeeping(
   log: FastifyBaseLogger,
 ): () => Promise<void> {
   let isStopping = false;
+  // Anywhere, so that instances which are restarted often do not walk the same part for ever.
+  let part = randomInt(WALK_PARTS);
   const pulse = repeat(config.pulseIntervalSeconds, () => tokens.recordPulse(), log);
   const pruning = repeat(
     config.pruneIntervalSeconds,
     async () => {
-      const pruned = await prune(database, () => isStopping);
+      const walk = { from: part / WALK_PARTS, to: (part + 1) / WALK_PARTS };
+      part = (part + 1) % WALK_PARTS;
+      const pruned = await prune(database, { isStopping: () => isStopping, walk });
       const isWorthALine = Object.values(pruned).some((rows) => rows > 0);
       if (isWorthALine) log.info({ event: 'pruned', ...pruned });
     },

@@ -39,8 +39,7 @@ export function decideIntrospection(
   if (causeOfDeath(family, now) !== undefined) return inactive;
   if (!maySee(caller, presented.kind, family)) return inactive;
   if (presented.kind === 'access_token') {
-    if (accessToken === undefined || accessToken.revokedAt !== undefined) return inactive;
-    if (accessToken.expiresAt <= now) return inactive;
+    if (accessToken === undefined || accessToken.expiresAt <= now) return inactive;
     return {
       ...common(family),
       tokenType: 'Bearer',

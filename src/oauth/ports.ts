@@ -23,12 +23,11 @@ export interface LookUpRequest {
   readonly accessTokenDigest?: Buffer;
 }
 
-/** A stored access token. It is good only while its family is alive too. */
+/** An access token that has not been revoked. It is good only while its family is alive too. */
 export interface AccessToken {
   readonly scope: Scope;
   readonly issuedAt: Date;
   readonly expiresAt: Date;
-  readonly revokedAt: Date | undefined;
 }
 
 /** Where a request comes from; kept with a family so that people recognise their sessions. */

@@ -151,8 +151,20 @@ export const TokenFamilyEntity = defineEntity({
     deviceLabel: p.text().nullable(),
     userAgent: p.text().nullable(),
     address: p.text().nullable(),
+    /**
+     * The access tokens that may still be good, newest first: digest, scope, `issued_at`, `expires_at`. In
+     * the row itself, so that checking one finds its family with it and issuing one writes nothing else;
+     * a token lives only while its family does.
+     */
+    accessTokens: p
+      .unknown()
+      .columnType('issued_access_token[]')
+      .defaultRaw(`'{}'`)
+      // Only the hot statements read it.
+      .lazy(),
   },
   checks: [
+    { name: 'token_family_access_tokens', expression: 'cardinality(access_tokens) <= 16' },
     // A family either refreshes or does not, and a rotation is recorded whole.
     {
       name: 'token_family_lineage',
@@ -168,37 +180,6 @@ export const TokenFamilyEntity = defineEntity({
       expression: 'num_nulls(revoked_at, revocation_reason) in (0, 2)',
     },
   ],
-});
-
-/**
- * An access token. It lives only while its family does, so revoking a family is one row.
- *
- * No foreign key: statements that issue tokens select from families they hold locked, and a token whose
- * family is gone is dead; a check per token would cost more than writing it.
- */
-export const AccessTokenEntity = defineEntity({
-  name: 'AccessToken',
-  tableName: 'access_token',
-  // Looked up by family and digest together; the family leads, so its tokens lie side by side.
-  primaryKeys: ['family', 'digest'],
-  indexes: [
-    // Pruning walks expired tokens of families that are not refreshed any more, or are gone.
-    { name: 'access_token_expires_at_index', properties: ['expiresAt'] },
-  ],
-  properties: {
-    family: () =>
-      p
-        .manyToOne(TokenFamilyEntity)
-        .primary()
-        .joinColumn('family_id')
-        .createForeignKeyConstraint(false),
-    digest: sha256().primary(),
-    scope: p.text(),
-    issuedAt: instant(),
-    expiresAt: instant(),
-    revokedAt: instant().nullable(),
-  },
-  checks: [{ name: 'access_token_digest', ...isSha256('digest') }],
 });
 
 /** The one row that all instances share: the global cut-off and the service pulse. */
@@ -282,7 +263,6 @@ export const entities = [
   ClientSecretEntity,
   ResourceOwnerEntity,
   TokenFamilyEntity,
-  AccessTokenEntity,
   ServerStateEntity,
   SecurityEventEntity,
   FailureCounterEntity,

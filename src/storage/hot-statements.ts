@@ -55,7 +55,7 @@ const milliseconds = (instant: string): string => `date_part('epoch', ${instant}
  * own would cost more to send and to read than all the rest.
  *
  * Indexes: server_state_pkey, client_client_id_unique, client_secret_pkey, token_family_pkey,
- * client_pkey, resource_owner_disabled_index, access_token_pkey.
+ * client_pkey, resource_owner_disabled_index.
  */
 export const lookUpStatement: Statement = {
   name: 'heirloom-look-up',
@@ -84,9 +84,11 @@ export const lookUpStatement: Statement = {
       f.lineage_digest, f.generation, f.current_digest, f.previous_digest, f.successor_salt,
       ${milliseconds('f.rotated_at')}, ${milliseconds('f.retry_until')}
     ) end as lineage,
-    case when a.digest is not null then json_build_array(
-      a.scope, ${milliseconds('a.issued_at')}, ${milliseconds('a.expires_at')},
-      ${milliseconds('a.revoked_at')}
+    case when r.access_token_digest is not null then (
+      select json_build_array(
+        a.scope, ${milliseconds('a.issued_at')}, ${milliseconds('a.expires_at')}
+      )
+      from unnest(f.access_tokens) a where a.digest = r.access_token_digest
     ) end as access_token
   from unnest($1::text[], $2::uuid[], $3::bool[], $4::bytea[]) with ordinality
     as r(client_id, family_id, is_refresh_token, access_token_digest, ordinal)
@@ -104,7 +106,6 @@ export const lookUpStatement: Statement = {
     on caller.client_id = r.client_id and caller.disabled_at is null and caller.deleted_at is null
   left join token_family f on f.id = r.family_id
   left join client c on c.key = f.client_key
-  left join access_token a on a.family_id = r.family_id and a.digest = r.access_token_digest
   where not pg_is_in_recovery()`,
 };
 
@@ -130,24 +131,19 @@ export const startFamilyStatement: Statement = {
   ), family as (
     insert into token_family (
       id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
-      started_at, idle_expires_at, expires_at, device_label, user_agent, address
+      started_at, idle_expires_at, expires_at, device_label, user_agent, address, access_tokens
     )
     select
       $3, $4, $5, $6, owner.id, $7, $8,
       i.now,
-      least(i.second + $10 * interval '1 second', i.second + $11 * interval '1 second'),
+      i.second + least($10::int, $11::int) * interval '1 second',
       i.second + $11 * interval '1 second',
-      $13, $14, $15
+      $13, $14, $15,
+      array[row(
+        $9, $7, i.now, i.second + least($12::int, $11) * interval '1 second'
+      )::issued_access_token]
     from owner cross join instant i
-    returning id, expires_at, idle_expires_at
-  ), token as (
-    insert into access_token (family_id, digest, scope, issued_at, expires_at)
-    select
-      family.id, $9, $7, i.now,
-      least(i.second + $12 * interval '1 second', family.expires_at)
-    from family cross join instant i
-    returning
-      extract(epoch from expires_at - date_trunc('second', issued_at))::int as expires_in_seconds
+    returning idle_expires_at, (access_tokens[1]).expires_at as access_expires_at
   ), ended as (
     update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
     from owner cross join instant i
@@ -159,9 +155,9 @@ export const startFamilyStatement: Statement = {
     ))
   )
   select
-    token.expires_in_seconds,
-    floor(extract(epoch from family.idle_expires_at - i.now))::int as refresh_expires_in_seconds
-  from token cross join family cross join instant i`,
+    extract(epoch from access_expires_at - i.second)::int as expires_in_seconds,
+    floor(extract(epoch from idle_expires_at - i.now))::int as refresh_expires_in_seconds
+  from family cross join instant i`,
 };
 
 /**
@@ -174,28 +170,21 @@ export const lockFamilyStatement: Statement = {
   text: 'select from token_family where id = $1 for no key update',
 };
 
-/** Access tokens of one family; the one that is being issued is not yet among those that are kept. */
+/** Access tokens of one family, with the one that is being issued. */
 const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
 
 /**
- * Issuing deletes the family's expired access tokens and, above the limit, the oldest.
- *
- * By place: the rows were just read, and a second way through the index would cost as much as the first.
- * A token that is being revoked meanwhile may go or stay, which is the same to everybody.
+ * The access tokens of the family `f` with a new one in front. Those that have expired go and, above the
+ * limit, the oldest.
  */
-const trimAccessTokens = (issuedTo: 'rotated' | 'family'): string => `
-    delete from access_token a using (
-      select
-        kept.ctid as place, kept.expires_at,
-        row_number() over (
-          partition by kept.family_id
-          order by kept.expires_at > ${now} desc, kept.issued_at desc
-        ) as newest
-      from ${issuedTo} join access_token kept on kept.family_id = ${issuedTo}.id
-    ) ranked
-    where a.ctid = ranked.place and (
-      ranked.expires_at <= ${now} or ranked.newest > ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
-    )`;
+const withNewAccessToken = (digest: string, scope: string, lifetimeSeconds: string): string => `row(
+        ${digest}, ${scope}, ${now},
+        least(${second} + ${lifetimeSeconds} * interval '1 second', f.expires_at)
+      )::issued_access_token || array(
+        select kept from unnest(f.access_tokens) kept
+        where kept.expires_at > ${now}
+        order by kept.issued_at desc limit ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
+      )`;
 
 /** What is left of both tokens; instants of expiry are whole seconds, those of issue are not. */
 const secondsLeft = `
@@ -210,8 +199,7 @@ const secondsLeft = `
  * it was read `lost`. A row is judged as it was locked and updated in the place where it was locked; if
  * that is a version newer than the statement's snapshot, nothing is found there, which is `lost` too.
  *
- * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_disabled_index,
- * access_token_pkey.
+ * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_disabled_index.
  */
 export const rotateStatement: Statement = {
   name: 'heirloom-rotate',
@@ -242,16 +230,12 @@ export const rotateStatement: Statement = {
       successor_salt = l.successor_salt,
       rotated_at = ${now},
       retry_until = ${now} + l.retry_window * interval '1 second',
-      idle_expires_at = least(${second} + l.idle_lifetime * interval '1 second', f.expires_at)
+      idle_expires_at = least(${second} + l.idle_lifetime * interval '1 second', f.expires_at),
+      access_tokens = ${withNewAccessToken('l.access_digest', 'l.access_scope', 'l.access_lifetime')}
     from locked l
-    where f.ctid = l.place and l.may_rotate
-    returning
-      l.ordinal, f.id, f.idle_expires_at, l.access_digest, l.access_scope,
-      least(${second} + l.access_lifetime * interval '1 second', f.expires_at) as access_expires_at
-  ), issued as (
-    insert into access_token (family_id, digest, scope, issued_at, expires_at)
-    select id, access_digest, access_scope, ${now}, access_expires_at from rotated
-  ), trimmed as (${trimAccessTokens('rotated')})
+    where f.ctid = l.place and f.id = l.family_id and l.may_rotate
+    returning l.ordinal, f.idle_expires_at, (f.access_tokens[1]).expires_at as access_expires_at
+  )
   select
     ordinal::int as ordinal, 'rotated' as outcome,${secondsLeft}
   from rotated
@@ -271,16 +255,12 @@ export const rotateStatement: Statement = {
 export const issueAdditionalStatement: Statement = {
   name: 'heirloom-issue-additional',
   text: `
-  with ${instant}, family as materialized (
-    select
-      f.id, f.idle_expires_at,
-      least(${second} + $5 * interval '1 second', f.expires_at) as access_expires_at
-    from token_family f left join client c on c.key = f.client_key
-    where f.id = $1 and f.current_digest = $2 and ${familyIsAlive}
-  ), issued as (
-    insert into access_token (family_id, digest, scope, issued_at, expires_at)
-    select id, $3, $4, ${now}, access_expires_at from family
-  ), trimmed as (${trimAccessTokens('family')})
+  with ${instant}, family as (
+    update token_family f set access_tokens = ${withNewAccessToken('$3', '$4', '$5')}
+    from client c
+    where f.id = $1 and c.key = f.client_key and f.current_digest = $2 and ${familyIsAlive}
+    returning f.idle_expires_at, (f.access_tokens[1]).expires_at as access_expires_at
+  )
   select ${secondsLeft} from family`,
 };
 
@@ -307,14 +287,17 @@ export const revokeFamilyStatement: Statement = {
 };
 
 /**
- * Revokes one access token. Answers a row if this call revoked it.
+ * Revokes one access token: what is not in its family's row is good nowhere. Answers a row if this call
+ * revoked it.
  *
- * Index: access_token_pkey.
+ * Index: token_family_pkey.
  */
 export const revokeAccessTokenStatement: Statement = {
   name: 'heirloom-revoke-access-token',
   text: `
-  update access_token set revoked_at = clock_timestamp()
-  where family_id = $1 and digest = $2 and revoked_at is null
-  returning digest`,
+  update token_family f set access_tokens = array(
+    select kept from unnest(f.access_tokens) kept where kept.digest <> $2
+  )
+  where f.id = $1 and exists (select from unnest(f.access_tokens) a where a.digest = $2)
+  returning f.id`,
 };

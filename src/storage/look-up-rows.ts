@@ -88,12 +88,7 @@ type LineageColumns = [
   retryUntil: Instant | null,
 ];
 
-type AccessTokenColumns = [
-  scope: string,
-  issuedAt: Instant,
-  expiresAt: Instant,
-  revokedAt: Instant | null,
-];
+type AccessTokenColumns = [scope: string, issuedAt: Instant, expiresAt: Instant];
 
 /** What the database said to one request of a batch. */
 export interface OrdinalLookUp extends OrdinalRow {
@@ -285,12 +280,11 @@ function lineageFrom(json: string): FamilyLineage {
 }
 
 function accessTokenFrom(json: string): AccessToken {
-  const [scope, issuedAt, expiresAt, revokedAt] = JSON.parse(json) as AccessTokenColumns;
+  const [scope, issuedAt, expiresAt] = JSON.parse(json) as AccessTokenColumns;
   return {
     scope: scopeOf(scope),
     issuedAt: new Date(issuedAt),
     expiresAt: new Date(expiresAt),
-    revokedAt: dateFrom(revokedAt),
   };
 }
 

@@ -67,7 +67,8 @@ const parts = (families: number, passwordHash: string): SeedPart[] => [
         id, lineage_digest, generation, current_digest,
         previous_digest, successor_salt, rotated_at, retry_until,
         client_key, resource_owner_id, scope, audience,
-        started_at, idle_expires_at, expires_at, revoked_at, revocation_reason, user_agent, address
+        started_at, idle_expires_at, expires_at, revoked_at, revocation_reason, user_agent, address,
+        access_tokens
       )
       select
         ${familyIdSql}, sha256(${lineageSql}), 1, sha256(${secretSql('refresh')}),
@@ -78,20 +79,13 @@ const parts = (families: number, passwordHash: string): SeedPart[] => [
         date_trunc('second', now() - ${ageSql} + interval '7 days'),
         date_trunc('second', now() - ${ageSql} + interval '30 days'),
         case when n % 8 = 0 then now() end, case when n % 8 = 0 then 'revoked' end,
-        'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.1'
+        'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', '192.0.2.1',
+        -- They outlive the run.
+        array[row(
+          sha256(${secretSql('access')}), $4,
+          now() - ${ageSql}, date_trunc('second', now() - ${ageSql} + interval '2 days')
+        )::issued_access_token]
       from generate_series($1::int, $2::int) n join client c on c.client_id = $5`,
     values: [personCount(families), SCOPE, webClient.id],
-  },
-  {
-    what: 'access tokens',
-    count: families,
-    // They outlive the run.
-    insert: `
-      insert into access_token (family_id, digest, scope, issued_at, expires_at)
-      select
-        ${familyIdSql}, sha256(${secretSql('access')}), $3,
-        now() - ${ageSql}, date_trunc('second', now() - ${ageSql} + interval '2 days')
-      from generate_series($1::int, $2::int) n`,
-    values: [SCOPE],
   },
 ];

@@ -55,9 +55,8 @@ interface FamilyRow {
 const familyRow = async (database: TestDatabase, token: string): Promise<FamilyRow> => {
   const rows = await ask<FamilyRow>(
     database,
-    `select generation, current_digest,
-       (select count(*)::int from access_token where family_id = f.id) as access_tokens
-     from token_family f where id = $1`,
+    `select generation, current_digest, cardinality(access_tokens) as access_tokens
+     from token_family where id = $1`,
     [familyOf(token)],
   );
   return rows[0] as FamilyRow;

@@ -31,7 +31,7 @@ const loginWith = (encodedScope: string): Promise<Answer> =>
 
 async function countTokens(): Promise<unknown> {
   const counts =
-    'select (select count(*) from token_family) families, (select count(*) from access_token) tokens';
+    'select count(*) as families, sum(cardinality(access_tokens)) as tokens from token_family';
   return (await server.inspect.query(counts)).rows;
 }
 

@@ -8,6 +8,7 @@
  * §2.2: the server answers 200 "if the token has been revoked successfully or if the client submitted an
  * invalid token"; the content of the body is ignored. Errors are those of RFC 6749 §5.2, and 503 (§2.2.1).
  */
+
 import t, { type Test } from 'tap';
 import {
   formatAccessToken,
@@ -19,6 +20,7 @@ import {
 } from '../../src/oauth/opaque-token.ts';
 import type { Answer } from '../support/client.ts';
 import { isRefused } from '../support/errors.ts';
+import { expiredAccessTokens } from '../support/family-rows.ts';
 import {
   ALICE_PASSWORD,
   createCast,
@@ -67,11 +69,13 @@ const isSpent = (t: Test, answer: Answer, why = 'spent') =>
 
 const familyIdOf = (token: string) => parseOpaqueToken(token)?.familyId as string;
 
-/** Lets the clock of the database reach the end of these rows. */
-const expire = (table: 'token_family' | 'access_token', token: string) =>
+const thisSecond = `date_trunc('second', clock_timestamp())`;
+
+/** Lets the clock of the database reach the end of a family, or of its access tokens only. */
+const expire = (what: 'expires_at' | 'access_tokens', token: string) =>
   server.inspect.query(
-    `update ${table} set expires_at = date_trunc('second', clock_timestamp())
-     where ${table === 'token_family' ? 'id' : 'family_id'} = $1`,
+    `update token_family
+     set ${what} = ${what === 'expires_at' ? thisSecond : expiredAccessTokens} where id = $1`,
     [familyIdOf(token)],
   );
 
@@ -116,8 +120,8 @@ t.test('REV-04 RFC 7009 §2.2: a dead or unknown token is answered like a good o
   const good = await revoke(server, c1, revoked.refresh);
   isRevoked(t, good);
   const expired = await logIn();
-  await expire('token_family', expired.refresh);
-  await expire('access_token', expired.access);
+  await expire('expires_at', expired.refresh);
+  await expire('access_tokens', expired.access);
   const live = await logIn();
   const tokens: Readonly<Record<string, string>> = {
     'unknown refresh token': formatRefreshToken(
@@ -181,7 +185,7 @@ t.test('REV-08 RFC 7009 §2.2.1: no token type is unsupported', async (t) => {
 
 t.test('REV-15 RFC 7009 §2.1: a refresh token outlives its access token', async (t) => {
   const first = await logIn();
-  await expire('access_token', first.access);
+  await expire('access_tokens', first.access);
   t.notOk(await isActive(first.access));
   isRevoked(t, await revoke(server, c1, first.refresh));
   isSpent(t, await refresh(server, c1, first.refresh));

@@ -62,8 +62,7 @@ async function readCounters(atLeastUpdates: number): Promise<Counters> {
     const { rows } = await server.inspect.query(
       `select n_tup_upd::int as updates, n_tup_hot_upd::int as "heapOnly",
          (
-           select sum(idx_tup_read)::int from pg_stat_user_indexes
-           where relname in ('token_family', 'access_token')
+           select sum(idx_tup_read)::int from pg_stat_user_indexes where relname = 'token_family'
          ) as "indexEntriesRead"
        from pg_stat_user_tables where relname = 'token_family'`,
     );
@@ -77,9 +76,7 @@ const median = (numbers: readonly number[]): number =>
 
 t.test('RFC 9700 §4.14.2: the 5,000th rotation leaves and costs what the first did', async (t) => {
   // Nobody may have to come and clean up in time.
-  for (const table of ['token_family', 'access_token']) {
-    await server.inspect.query(`alter table ${table} set (autovacuum_enabled = off)`);
-  }
+  await server.inspect.query('alter table token_family set (autovacuum_enabled = off)');
   let { refresh_token: refreshToken } = (await login(server, { id: 'P1' })).body;
   const milliseconds: number[] = [];
   for (let rotation = 0; rotation < ROTATIONS; rotation++) {
@@ -89,8 +86,7 @@ t.test('RFC 9700 §4.14.2: the 5,000th rotation leaves and costs what the first 
   }
 
   const { rows } = await server.inspect.query(
-    `select generation, (select count(*)::int from token_family) as families,
-       (select count(*)::int from access_token) as "accessTokens"
+    `select generation, count(*) over ()::int as families, cardinality(access_tokens) as "accessTokens"
      from token_family`,
   );
   t.strictSame(rows, [{ generation: ROTATIONS, families: 1, accessTokens: 16 }]);

@@ -4,9 +4,11 @@
  *
  * A failure prints its seed and path, and the shortest life that was found to fail.
  */
+
 import fc from 'fast-check';
 import t from 'tap';
 import { type Answer, basic, post } from '../support/client.ts';
+import { shiftedFamily } from '../support/family-rows.ts';
 import { invalidGrantBody, login, refresh, revoke } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 import {
@@ -182,14 +184,7 @@ const letPass = (steps: number, service: 'up' | 'down'): Action =>
     await tokens.recordPulse();
     await server.inspect.query(
       `with passed as (select $2 * interval '1 second' as time), family as (
-         update token_family set
-           started_at = started_at - time, rotated_at = rotated_at - time,
-           retry_until = retry_until - time, idle_expires_at = idle_expires_at - time,
-           expires_at = expires_at - time
-         from passed where resource_owner_id = $1
-       ), token as (
-         update access_token a set issued_at = issued_at - time, expires_at = a.expires_at - time
-         from passed, token_family f where f.id = a.family_id and resource_owner_id = $1
+         update token_family set ${shiftedFamily} from passed where resource_owner_id = $1
        )
        update server_state set
          pulse_at = clock_timestamp() - case when $3 then interval '0' else time end,

@@ -7,10 +7,12 @@
  * and "OAuth 2.0 for Browser-Based Applications" §6.3.2.3, by which a rotation must not extend the
  * lifetime of the first refresh token.
  */
+
 import t from 'tap';
 import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { type Answer, basic, post } from '../support/client.ts';
 import { isRefused } from '../support/errors.ts';
+import { shiftedFamily } from '../support/family-rows.ts';
 import { ALICE_PASSWORD, login, refresh } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
@@ -39,14 +41,7 @@ async function age({ body }: Answer, seconds: number): Promise<void> {
   const familyId = parseOpaqueToken(body.refresh_token)?.familyId;
   await server.inspect.query(
     `with passed as (select $2 * interval '1 second' as time), family as (
-       update token_family set
-         started_at = started_at - time, rotated_at = rotated_at - time,
-         retry_until = retry_until - time, idle_expires_at = idle_expires_at - time,
-         expires_at = expires_at - time
-       from passed where id = $1
-     ), token as (
-       update access_token set issued_at = issued_at - time, expires_at = expires_at - time
-       from passed where family_id = $1
+       update token_family set ${shiftedFamily} from passed where id = $1
      )
      update server_state
      set pulse_at = clock_timestamp(), outage_began_at = null, resumed_at = null`,

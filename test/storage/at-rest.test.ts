@@ -101,9 +101,15 @@ t.test(
      from generate_series(1, ${rows})`,
     );
     await inspect.query(
-      `insert into access_token (family_id, digest, scope, issued_at, expires_at)
-     select id, sha256(id::text::bytea), 'read', now() - interval '1 day', now() - interval '1 hour'
-     from token_family`,
+      `insert into token_family (
+         id, client_key, scope, audience, started_at, idle_expires_at, expires_at, access_tokens
+       )
+       select gen_random_uuid(), (select key from client where client_id = 'P1'), 'read', '{}',
+         now() - interval '1 day', now() + interval '1 day', now() + interval '2 days', array[
+           row(sha256('a'), 'read', now(), now() + interval '1 minute')::issued_access_token,
+           row(sha256('b'), 'read', now(), now() - interval '1 hour')::issued_access_token
+         ]
+       from generate_series(1, ${rows})`,
     );
     const live = (await login(server, p1)).body;
     const { statements, database } = counting(server.dependencies.database);
@@ -111,11 +117,14 @@ t.test(
     t.equal(during.status, 200);
     t.equal(pruned.families, rows);
     t.ok(statements() >= 3 + rows / 500, 'more than one batch');
-    const left = await inspect.query('select from access_token where expires_at <= now()');
-    t.equal(left.rowCount, 0);
+    t.equal(pruned.accessTokens, rows, 'of families that live on, the expired ones');
+    const left = await inspect.query(
+      `select from token_family, unnest(access_tokens) a where a.digest in (sha256('a'), sha256('b'))`,
+    );
+    t.equal(left.rowCount, rows, 'and no other');
     t.equal((await refresh(server, p1, live.refresh_token)).status, 200, 'what lives stays');
-    const stopped = await prune(database, () => true);
-    t.equal(stopped.families, 0, 'a shutdown does not wait');
+    const stopped = await prune(database, { isStopping: () => true });
+    t.match(stopped, { families: 0, accessTokens: 0 }, 'a shutdown does not wait');
   },
 );
 

@@ -89,14 +89,14 @@ function seed(first: number, last: number): Promise<unknown> {
      select 'person-' || n from generate_series(${first}, ${last}) n;
      insert into token_family (
        id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
-       started_at, idle_expires_at, expires_at
+       started_at, idle_expires_at, expires_at, access_tokens
      )
      select gen_random_uuid(), sha256(o.id::text::bytea), sha256(o.username::bytea), c.key, o.id,
-       'read', '{}', now(), now() + interval '7 days', now() + interval '30 days'
+       'read', '{}', now(), now() + interval '7 days', now() + interval '30 days',
+       array[row(
+         sha256(random()::text::bytea), 'read', now(), now() + interval '15 minutes'
+       )::issued_access_token]
      from resource_owner o, client c where c.client_id in ('C1', 'P1')
-       and o.username in (select 'person-' || n from generate_series(${first}, ${last}) n);
-     insert into access_token (family_id, digest, scope, issued_at, expires_at)
-     select id, sha256(id::text::bytea), 'read', now(), now() + interval '15 minutes'
-     from token_family f where not exists (select from access_token where family_id = f.id)`,
+       and o.username in (select 'person-' || n from generate_series(${first}, ${last}) n)`,
   );
 }

@@ -205,7 +205,6 @@ async function retry(
   );
   const isReusable =
     accessToken !== undefined &&
-    accessToken.revokedAt === undefined &&
     secondsLeft >= 1 &&
     isWithinScope(accessToken.scope, grantedScope) &&
     isWithinScope(grantedScope, accessToken.scope);

@@ -1,0 +1,18 @@
+/** SQL that puts the rows of token families into states that take long to come about. */
+
+const changed = (issuedAt: string, expiresAt: string): string => `array(
+    select row(a.digest, a.scope, ${issuedAt}, ${expiresAt})::issued_access_token
+    from unnest(access_tokens) a
+  )`;
+
+/** Assignments that move every instant of a family by `passed.time` into the past. */
+export const shiftedFamily = `
+  started_at = started_at - time, rotated_at = rotated_at - time, retry_until = retry_until - time,
+  idle_expires_at = idle_expires_at - time, expires_at = expires_at - time,
+  access_tokens = ${changed('a.issued_at - time', 'a.expires_at - time')}`;
+
+/** The access tokens of a family, dead since this second. */
+export const expiredAccessTokens = changed(
+  'a.issued_at',
+  `date_trunc('second', clock_timestamp())`,
+);
