@@ -62,12 +62,13 @@ export async function openArena(
   );
   const servers = new Map<Contestant, RunningServer>();
   for (const contestant of contestantsOf(options)) {
-    const { file, database } = homes[contestant];
+    const { file, database, settings: ownSettings } = homes[contestant];
     const running = await startServer(file, {
       PORT: '0',
       RATE_LIMIT: 'off',
       LOG_LEVEL: 'error',
       ...(database && { DATABASE_URL: postgres.url(database) }),
+      ...ownSettings,
     });
     cleanUp.unshift(() => running.stop());
     const families = databases.get(database ?? '') ?? options.families;
@@ -84,10 +85,14 @@ export async function openArena(
 
 type ServerContestant = Exclude<Contestant, 'argon2-alone'>;
 
-/** Where each server's program is, and which database it gets. */
-const homes: Readonly<
-  Record<ServerContestant, { readonly file: string; readonly database?: string }>
-> = {
+interface Home {
+  readonly file: string;
+  readonly database?: string;
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Where each server's program is, which database it gets, and what it is told besides. */
+const homes: Readonly<Record<ServerContestant, Home>> = {
   heirloom: { file: heirloomFile, database: 'bench_heirloom' },
   'heirloom-small': { file: heirloomFile, database: 'bench_heirloom_small' },
   'heirloom-huge': { file: heirloomFile, database: 'bench_heirloom_huge' },
@@ -97,6 +102,13 @@ const homes: Readonly<
   },
   'heirloom-from-memory': { file: 'heirloom-from-memory.ts', database: 'bench_heirloom' },
   'oidc-provider': { file: 'peer-oidc-provider.js', database: 'bench_oidc_provider' },
+  // In the same database: what the generator remembers of it keeps spent tokens from either, and a copy
+  // would take memory from the cache of all the others.
+  'oidc-provider-static': {
+    file: 'peer-oidc-provider.js',
+    database: 'bench_oidc_provider',
+    settings: { STATIC: 'on' },
+  },
   'oauth2-server': { file: 'peer-oauth2-server.js', database: 'bench_oauth2_server' },
   'no-database': { file: 'peer-no-database.js' },
 };

@@ -1,5 +1,5 @@
 /** The charts that the README shows: plain SVG with its own colours for light and dark pages. */
-import { type Contestant, SATURATING_CONNECTIONS, swept } from './plan.ts';
+import { type Contestant, labels, SATURATING_CONNECTIONS, swept } from './plan.ts';
 import { inWords, type Report, type ReportEntry } from './report.ts';
 
 interface Bar {
@@ -111,6 +111,16 @@ const compared: readonly (readonly [name: string, title: string])[] = [
   ['login', 'Login, argon2id'],
 ];
 
+/** In words, what the bar's label has no room for. */
+const staticNote = ({ rows }: Report): readonly string[] =>
+  rows.some(({ entries }) =>
+    entries.some(({ contestant }) => contestant === 'oidc-provider-static'),
+  )
+    ? [
+        `${labels['oidc-provider-static']}: clients are in its configuration, accounts are not looked up.`,
+      ]
+    : [];
+
 /** All servers on the same database size, requests per second. */
 export const resultsChart = (report: Report): string =>
   barChart(
@@ -119,6 +129,7 @@ export const resultsChart = (report: Report): string =>
       machineNote(report),
       versionNote(report),
       '@node-oauth/oauth2-server has no introspection: a route behind authenticate(), which asks for no client.',
+      ...staticNote(report),
     ],
     compared.map(([name, title]) => ({
       title,

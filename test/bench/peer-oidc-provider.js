@@ -1,17 +1,32 @@
 /**
- * node-oidc-provider on PostgreSQL, as its documentation says: an adapter (docs, "adapter"), a grant of
- * one's own for passwords ("Custom Grant Types"), introspection and revocation switched on, refresh
- * tokens rotated.
+ * node-oidc-provider on PostgreSQL, as its documentation says: an adapter for all models that are used
+ * (docs, "adapter"), a grant of one's own for passwords ("Custom Grant Types"), introspection and
+ * revocation switched on, refresh tokens rotated.
  *
- * Where there is a choice it is the faster one: clients are configured and not looked up, accounts are
- * not looked up either, no ID token is asked for, and every statement is prepared.
+ * Clients are rows: the library asks the adapter for every client that its configuration does not name
+ * ("clients"). `findAccount` looks the person up: the server must be able to locate an account
+ * ("Accounts"), and the default is a placeholder that a deployment must replace ("findAccount"). So a
+ * client's new secret counts from the next request on and a person's end from the next refresh. Each
+ * look-up is a round trip of its own, and an introspection makes one for the caller and one for the
+ * token's client, where Heirloom reads everything at once.
+ *
+ * With `STATIC=on` clients are configured, which keeps them as they are until the server ends, and
+ * `findAccount` takes every id for an account, as the placeholder does. That favours the library: an
+ * introspection reads neither client, a refresh neither client nor account.
+ *
+ * In both configurations an introspection asks for no account, where Heirloom looks whether the person is
+ * disabled; client secrets are kept and compared in clear; no ID token is asked for, and every statement
+ * is prepared.
  */
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import argon2 from 'argon2';
 import { errors, Provider } from 'oidc-provider';
 import pg from 'pg';
-import { apiClient, SCOPE, webClient } from './families.ts';
+import { SCOPE } from './families.ts';
+import { oidcClients } from './oidc-clients.ts';
+
+const isStatic = process.env.STATIC === 'on';
 
 /** As many connections as Heirloom has, and kept as long. */
 const pool = new pg.Pool({
@@ -22,6 +37,7 @@ const pool = new pg.Pool({
 const run = (name, text, values) => pool.query({ name, text, values });
 
 const tables = {
+  Client: 'oidc_client',
   AccessToken: 'oidc_access_token',
   RefreshToken: 'oidc_refresh_token',
   Grant: 'oidc_grant',
@@ -99,29 +115,26 @@ async function passwordGrant(ctx) {
   };
 }
 
-const common = {
-  redirect_uris: [],
-  response_types: [],
-  token_endpoint_auth_method: 'client_secret_basic',
-};
+const accountOf = (id) => ({ accountId: id, claims: async () => ({ sub: id }) });
+
+/** A person who is gone has no account, and refreshes nothing. */
+async function lookUpAccount(_ctx, id) {
+  const { rows } = await run('find-account', 'select id from person where id = $1', [id]);
+  return rows.length === 0 ? undefined : accountOf(id);
+}
+
+const clientsAndAccounts = isStatic
+  ? { clients: oidcClients, findAccount: async (_ctx, id) => accountOf(id) }
+  : { findAccount: lookUpAccount };
 const signingKey = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
 
 const provider = new Provider('http://127.0.0.1', {
   adapter: createAdapter,
-  clients: [
-    {
-      ...common,
-      client_id: webClient.id,
-      client_secret: webClient.secret,
-      grant_types: ['password', 'refresh_token'],
-    },
-    { ...common, client_id: apiClient.id, client_secret: apiClient.secret, grant_types: [] },
-  ],
+  ...clientsAndAccounts,
   // Without `offline_access` among them there is no refresh token grant.
   scopes: [...SCOPE.split(' '), 'offline_access'],
   cookies: { keys: ['for interactions that never happen here'] },
   jwks: { keys: [signingKey.export({ format: 'jwk' })] },
-  findAccount: async (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
   rotateRefreshToken: true,
   ttl: { AccessToken: 900, RefreshToken: 604_800, Grant: 2_592_000 },
   features: {

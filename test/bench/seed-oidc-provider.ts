@@ -1,6 +1,8 @@
 /** The database of `peer-oidc-provider.js`: a table per model, and what the library itself would store. */
+import type pg from 'pg';
 import { personCount, SCOPE, webClient } from './families.ts';
-import { createDatabase, personIdSql, type SeedPart, secretSql, seed } from './seed.ts';
+import { oidcClients } from './oidc-clients.ts';
+import { createDatabase, personIdSql, type SeedPart, secretSql, seed, withClient } from './seed.ts';
 
 const table = (name: string): string => `
   create table ${name} (
@@ -15,7 +17,7 @@ const table = (name: string): string => `
 
 const schema = `
   create table person (id uuid primary key, username text not null unique, password_hash text not null);
-  ${['oidc_access_token', 'oidc_refresh_token', 'oidc_grant'].map(table).join('')}`;
+  ${['oidc_client', 'oidc_access_token', 'oidc_refresh_token', 'oidc_grant'].map(table).join('')}`;
 
 const base64Url = (bytes: string): string => `translate(encode(${bytes}, 'base64'), '+/=', '-_')`;
 const grantIdSql = base64Url(`sha256(convert_to('grant-' || n, 'UTF8'))`);
@@ -28,10 +30,17 @@ export async function seedOidcProvider(
   progress: (text: string) => void,
 ): Promise<void> {
   await createDatabase(adminUrl, new URL(databaseUrl).pathname.slice(1), schema);
+  await withClient(databaseUrl, registerClients);
   await seed(databaseUrl, parts(families, passwordHash), progress);
 }
 
-/** Members of the payload that all three models have. */
+/** They never expire. */
+async function registerClients(database: pg.Client): Promise<void> {
+  const insertClient = `insert into oidc_client (id, payload, expires_at) values ($1, $2, 'infinity')`;
+  for (const client of oidcClients) await database.query(insertClient, [client.client_id, client]);
+}
+
+/** Members of the payload that all tokens and grants have. */
 const common = (kind: string, id: string, lifetime: string): string => `
   'iat', ${epoch(`now() - interval '1 minute'`)}, 'exp', ${epoch(`now() + interval '${lifetime}'`)},
   'jti', ${id}, 'kind', '${kind}', 'clientId', $4::text, 'accountId', ${personIdSql('n % $3')}`;
