@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { stripTypeScriptTypes } from 'node:module';
 import { join } from 'node:path';
-import fastify, { type FastifyInstance } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 
 export interface Servers {
   readonly authorizationServer: string;
@@ -32,13 +32,19 @@ export function buildPageServer(servers: () => Servers): FastifyInstance {
   );
   app.get('/servers.json', async () => servers());
 
-  const module = async (name: string) =>
-    stripTypeScriptTypes(await readFile(join(CLIENT, name), 'utf8'));
-  app.get('/example/page.ts', async (_request, reply) =>
-    reply.type('text/javascript').send(await module('example/page.ts')),
-  );
-  app.get<{ Params: { name: string } }>('/:name([a-z-]+).ts', async ({ params }, reply) =>
-    reply.type('text/javascript').send(await module(`${params.name}.ts`)),
+  const sendModule = async (reply: FastifyReply, name: string) => {
+    const source = await readFile(join(CLIENT, name), 'utf8').catch((error) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+    if (source !== undefined) {
+      return reply.type('text/javascript').send(stripTypeScriptTypes(source));
+    }
+    reply.callNotFound();
+    return reply;
+  };
+  app.get('/example/page.ts', (_request, reply) => sendModule(reply, 'example/page.ts'));
+  app.get<{ Params: { name: string } }>('/:name([a-z-]+).ts', ({ params }, reply) =>
+    sendModule(reply, `${params.name}.ts`),
   );
   return app;
 }
