@@ -50,5 +50,9 @@ app.post<{ Body: { note: string } }>(
 );
 
 const url = await app.listen({ host: '127.0.0.1', port: Number(setting('PORT', '3001')) });
+const end = () => app.close();
+process.once('SIGTERM', end);
+// A parent that opened a channel, as `npm run example` does, is followed when it dies.
+process.once('disconnect', end);
+process.channel?.unref();
 process.stdout.write(`API listening on ${url}\n`);
-process.once('SIGTERM', () => app.close());

@@ -1,0 +1,105 @@
+/** The processes of the example: one starts the others, asks each once to end, and ends last. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+
+export interface Processes {
+  /** Aborted as soon as all are to end; nothing can be started any more. */
+  readonly stopping: AbortSignal;
+  /** Starts a server and resolves with its URL, when it says where it listens. */
+  start(words: readonly string[], environment: NodeJS.ProcessEnv): Promise<string>;
+  /** Runs a command to its end and resolves with what it has written. */
+  run(words: readonly string[], environment: NodeJS.ProcessEnv): Promise<string>;
+  /** Ends the servers, and then this process with the first of all codes that is not 0. */
+  stop(code: number): void;
+}
+
+/** npm and `timeout` signal a process that has got the same with its group: that is no second Ctrl-C. */
+const ECHO_MILLISECONDS = 500;
+
+/**
+ * Starts processes of Node, and ends them on SIGINT, SIGTERM and SIGHUP and when one of the servers ends.
+ * A second signal ends them at once.
+ */
+export function superviseProcesses(cwd: string): Processes {
+  const running = new Set<ChildProcess>();
+  const listening = new Set<ChildProcess>();
+  const stopping = new AbortController();
+
+  const stop = (code: number): void => {
+    process.exitCode ||= code;
+    if (stopping.signal.aborted) return;
+    stopping.abort();
+    for (const server of listening) server.kill('SIGTERM');
+  };
+
+  let firstSignalAt: number | undefined;
+  const onSignal = (): void => {
+    firstSignalAt ??= performance.now();
+    const isSecond = performance.now() - firstSignalAt > ECHO_MILLISECONDS;
+    if (isSecond) for (const child of running) child.kill('SIGTERM');
+    else stop(0);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  // A terminal that is gone takes no lines; the servers are to be ended nevertheless.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  watchNpm(() => stop(0));
+
+  const launch = (words: readonly string[], environment: NodeJS.ProcessEnv) => {
+    stopping.signal.throwIfAborted();
+    const child = spawn(process.execPath, words, {
+      cwd,
+      // The authorization server ends when its parent dies, as under npm; an API when the channel does.
+      env: { ...environment, npm_lifecycle_event: 'example' },
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+      // In a group of its own it gets those signals only that are passed on.
+      detached: true,
+    });
+    running.add(child);
+    child.once('exit', () => {
+      running.delete(child);
+      listening.delete(child);
+    });
+    return { child, stdout: child.stdout as Readable };
+  };
+
+  return {
+    stopping: stopping.signal,
+    start: async (words, environment) => {
+      const { child, stdout } = launch(words, environment);
+      return new Promise((resolve, reject) => {
+        child.once('exit', (code) => {
+          stop(code ?? 1);
+          reject(new Error(`${words.join(' ')} has ended`));
+        });
+        createInterface({ input: stdout }).on('line', (line) => {
+          process.stdout.write(`${line}\n`);
+          const url = / listening on (\S+)$/.exec(line)?.[1];
+          if (url === undefined) return;
+          listening.add(child);
+          // Sooner it has no handler, and would leave its PostgreSQL behind.
+          if (stopping.signal.aborted) child.kill('SIGTERM');
+          resolve(url);
+        });
+      });
+    },
+    run: async (words, environment) => {
+      const { child, stdout } = launch(words, environment);
+      const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+      const [output, code] = await Promise.all([text(stdout), ended]);
+      if (code !== 0) throw new Error(`${words.join(' ')} has ended with ${code}`);
+      return output;
+    },
+    stop,
+  };
+}
+
+/** npm can die of a signal without passing it on. */
+function watchNpm(onDeath: () => void): void {
+  if (process.env['npm_lifecycle_event'] === undefined) return;
+  const parent = process.ppid;
+  setInterval(() => {
+    if (process.ppid !== parent) onDeath();
+  }, 1000).unref();
+}
