@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { CHECKOUT, temporaryDirectory } from '../support/process.ts';
 
-// Six starts, one after the other.
+// Eight starts, one after the other.
 t.setTimeout(240_000);
 
 interface Example {
@@ -22,6 +22,7 @@ interface Example {
 }
 
 const DIRECTLY = [process.execPath, 'src/client/example/run.ts'] as const;
+const BY_NPM = ['npm', 'run', 'example'] as const;
 
 function startExample(
   t: Test,
@@ -97,8 +98,9 @@ t.test('a signal to the whole group ends everything before the example ends', as
   const cases = [
     [DIRECTLY, ['SIGTERM']],
     [DIRECTLY, ['SIGHUP']],
-    // As `timeout` sends it.
+    // As `timeout` sends it, and npm to what has been signalled with its group.
     [DIRECTLY, ['SIGINT', 'SIGINT']],
+    [BY_NPM, ['SIGTERM']],
   ] as const;
   for (const [command, signals] of cases) {
     const example = startExample(t, dataDir, command);
@@ -144,11 +146,16 @@ t.test('a second Ctrl-C does not wait for requests in flight', async (t) => {
   t.equal(await Promise.race([example.exit, delay(2000, 'waiting')]), 1);
 });
 
-t.test('servers whose example was killed end by themselves', async (t) => {
-  const dataDir = temporaryDirectory(t);
-  const example = startExample(t, dataDir);
-  const urls = await servers(example);
-  process.kill(example.pid, 'SIGKILL');
-  await until(() => isAllGone(dataDir, urls));
-  t.pass('all gone');
-});
+t.test(
+  'servers end by themselves when the example is killed, or the npm that runs it',
+  async (t) => {
+    const dataDir = temporaryDirectory(t);
+    for (const command of [DIRECTLY, BY_NPM]) {
+      const example = startExample(t, dataDir, command);
+      const urls = await servers(example);
+      process.kill(example.pid, 'SIGKILL');
+      await until(() => isAllGone(dataDir, urls));
+      t.pass(`all gone after ${command.slice(1).join(' ')}`);
+    }
+  },
+);
