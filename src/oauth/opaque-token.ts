@@ -9,7 +9,7 @@
  * The family id finds the row and proves nothing. The lineage is shared by all refresh tokens of a
  * family, so a spent one is recognised after any number of generations. The secret is new each time.
  */
-import { createHmac, hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
 const FAMILY_ID_BYTES = 16;
@@ -18,6 +18,10 @@ const SECRET_BYTES = 32;
 const CHECKSUM_BYTES = 4;
 
 const RANDOM_BYTES_AT_ONCE = 4096;
+
+/** The counter and the fixed information that stand before and after the secret in a derivation. */
+const FIRST_BLOCK = Buffer.from([0, 0, 0, 1]);
+const SUCCESSOR_LABEL = Buffer.from('heirloom successor');
 
 /** Longer texts are not even decoded; the longest token has 95 characters. */
 const MAXIMUM_TOKEN_CHARACTERS = 512;
@@ -78,18 +82,30 @@ export const generateSecret = (): Buffer => takeRandom(SECRET_BYTES);
 /** Generates a client secret of 256 bits whose alphabet survives any client's encoding mistakes. */
 export const generateClientSecret = (): string => `hcs_${randomBytes(32).toString('base64url')}`;
 
+/** The secrets of the pair that follows a refresh token. */
+export interface SuccessorSecrets {
+  readonly refreshSecret: Buffer;
+  readonly accessSecret: Buffer;
+}
+
 /**
- * Derives the secret of the refresh token that follows the presented one.
+ * Derives what follows the presented refresh token.
  *
  * The same presented secret and salt give the same successor, so a retry after a lost response
- * returns it again, while the salt alone, which is all the database has, derives nothing.
+ * returns it again, while the salt alone, which is all the database has, derives nothing. Both are
+ * halves of one block of a one-step key derivation: whoever holds the access token learns nothing
+ * about the refresh token.
+ *
+ * @see NIST SP 800-56C Rev. 2 §4.1, option 1
  */
-export const deriveRefreshSecret = (successorSalt: Buffer, presentedSecret: Buffer): Buffer =>
-  createHmac('sha256', successorSalt).update('refresh').update(presentedSecret).digest();
-
-/** Derives the secret of the access token that is issued together with the derived successor. */
-export const deriveAccessSecret = (successorSalt: Buffer, presentedSecret: Buffer): Buffer =>
-  createHmac('sha256', successorSalt).update('access').update(presentedSecret).digest();
+export function deriveSuccessor(successorSalt: Buffer, presentedSecret: Buffer): SuccessorSecrets {
+  const input = Buffer.concat([FIRST_BLOCK, presentedSecret, SUCCESSOR_LABEL, successorSalt]);
+  const secrets = Buffer.from(hash('sha512', input, 'hex'), 'hex');
+  return {
+    refreshSecret: secrets.subarray(0, SECRET_BYTES),
+    accessSecret: secrets.subarray(SECRET_BYTES),
+  };
+}
 
 /** Writes an access token in clear; only the digest of `secret` may be stored. */
 export const formatAccessToken = (familyId: string, secret: Buffer): string =>

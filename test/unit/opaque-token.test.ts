@@ -1,9 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
 import {
-  deriveAccessSecret,
-  deriveRefreshSecret,
+  deriveSuccessor,
   digest,
   formatAccessToken,
   formatRefreshToken,
@@ -98,12 +97,32 @@ t.test('random text is never a token and never throws', async (t) => {
 t.test('a successor follows from token and salt together, and from neither alone', async (t) => {
   const salt = generateSecret();
   const secret = generateSecret();
-  t.strictSame(deriveRefreshSecret(salt, secret), deriveRefreshSecret(salt, secret));
-  t.notSame(deriveRefreshSecret(salt, secret), deriveAccessSecret(salt, secret));
-  t.notSame(deriveRefreshSecret(salt, secret), deriveRefreshSecret(generateSecret(), secret));
-  t.notSame(deriveRefreshSecret(salt, secret), deriveRefreshSecret(salt, generateSecret()));
-  t.equal(deriveRefreshSecret(salt, secret).length, 32);
+  const { refreshSecret, accessSecret } = deriveSuccessor(salt, secret);
+  t.strictSame(deriveSuccessor(salt, secret), { refreshSecret, accessSecret });
+  for (const derived of [refreshSecret, accessSecret]) t.equal(derived.length, 32);
+  const others = [
+    deriveSuccessor(generateSecret(), secret),
+    deriveSuccessor(salt, generateSecret()),
+  ];
+  const all = [{ refreshSecret, accessSecret }, ...others].flatMap((pair) => Object.values(pair));
+  t.equal(new Set(all.map((each) => each.toString('hex'))).size, 6);
 });
+
+t.test(
+  'SP 800-56C §4.1: a successor is one block of SHA-512 over counter, secret, label and salt',
+  async (t) => {
+    const { refreshSecret, accessSecret } = deriveSuccessor(
+      Buffer.alloc(32, 1),
+      Buffer.alloc(32, 2),
+    );
+    const block = createHash('sha512')
+      .update(Buffer.from('00000001', 'hex'))
+      .update(Buffer.alloc(32, 2))
+      .update('heirloom successor')
+      .update(Buffer.alloc(32, 1));
+    t.strictSame(Buffer.concat([refreshSecret, accessSecret]), block.digest());
+  },
+);
 
 t.test('digests of different lengths are different', async (t) => {
   t.equal(isSameDigest(randomBytes(32), Buffer.alloc(0)), false);

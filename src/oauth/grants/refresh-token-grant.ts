@@ -7,8 +7,7 @@ import {
   TemporarilyUnavailable,
 } from '../errors.ts';
 import {
-  deriveAccessSecret,
-  deriveRefreshSecret,
+  deriveSuccessor,
   digest,
   formatAccessToken,
   formatRefreshToken,
@@ -130,8 +129,7 @@ async function rotate(
 ): Promise<IssuedTokens | 'changed'> {
   const grantedScope = grantScope(request.requestedScope, family.scope);
   const successorSalt = generateSecret();
-  const refreshSecret = deriveRefreshSecret(successorSalt, presented.secret);
-  const accessSecret = deriveAccessSecret(successorSalt, presented.secret);
+  const { refreshSecret, accessSecret } = deriveSuccessor(successorSalt, presented.secret);
   const rotated = await tokens.rotate({
     familyId: family.familyId,
     client: request.client,
@@ -171,12 +169,11 @@ async function retry(
   const { client } = request;
   const { familyId, subject } = family;
   const grantedScope = grantScope(request.requestedScope, family.scope);
-  const refreshSecret = deriveRefreshSecret(rotation.successorSalt, presented.secret);
+  const { refreshSecret, accessSecret } = deriveSuccessor(rotation.successorSalt, presented.secret);
   const currentDigest = digest(refreshSecret);
   if (!isCurrent(family, currentDigest)) {
     throw new TemporarilyUnavailable('derived successor is not the stored one: damaged family');
   }
-  const accessSecret = deriveAccessSecret(rotation.successorSalt, presented.secret);
   const again = await tokens.lookUp({
     clientId: client.clientId,
     token: presented,
