@@ -265,7 +265,8 @@ export const issueAdditionalStatement: Statement = {
 };
 
 /**
- * Ends a family, with the event that explains it. Answers a row if this call ended it.
+ * Ends a family, with the event that explains it. Answers no row if it had ended before, and `not_locked`,
+ * instead of waiting, while somebody else holds it.
  *
  * Whoever has run `listen heirloom_security_event` is told when the event is durable.
  *
@@ -274,30 +275,47 @@ export const issueAdditionalStatement: Statement = {
 export const revokeFamilyStatement: Statement = {
   name: 'heirloom-revoke-family',
   text: `
-  with ended as (
-    update token_family set revoked_at = clock_timestamp(), revocation_reason = $2
+  with held as materialized (
+    select id from token_family
     where id = $1 and revoked_at is null
-    returning id, resource_owner_id, address
+    for no key update skip locked
+  ), ended as (
+    update token_family f set revoked_at = clock_timestamp(), revocation_reason = $2
+    from held where f.id = held.id
+    returning f.id, f.resource_owner_id, f.address
   ), event as (
     insert into security_event (kind, family_id, client_id, subject, address, family_address)
     select $3, id, $4, resource_owner_id, $5, address from ended where $3::text is not null
     returning pg_notify('heirloom_security_event', to_jsonb(security_event)::text)
   )
-  select address from ended left join event on true`,
+  select case when ended.id is null then 'not_locked' else 'revoked' end as outcome, ended.address
+  from token_family f left join ended on true left join event on true
+  where f.id = $1 and f.revoked_at is null`,
 };
 
+const hasAccessToken = 'exists (select from unnest(f.access_tokens) a where a.digest = $2)';
+
 /**
- * Revokes one access token: what is not in its family's row is good nowhere. Answers a row if this call
- * revoked it.
+ * Revokes one access token: what is not in its family's row is good nowhere. Answers no row if it was gone
+ * before, and `not_locked`, instead of waiting, while somebody else holds the family.
  *
  * Index: token_family_pkey.
  */
 export const revokeAccessTokenStatement: Statement = {
   name: 'heirloom-revoke-access-token',
   text: `
-  update token_family f set access_tokens = array(
-    select kept from unnest(f.access_tokens) kept where kept.digest <> $2
+  with held as materialized (
+    select f.id from token_family f
+    where f.id = $1 and ${hasAccessToken}
+    for no key update skip locked
+  ), revoked as (
+    update token_family f set access_tokens = array(
+      select kept from unnest(f.access_tokens) kept where kept.digest <> $2
+    )
+    from held where f.id = held.id
+    returning f.id
   )
-  where f.id = $1 and exists (select from unnest(f.access_tokens) a where a.digest = $2)
-  returning f.id`,
+  select case when revoked.id is null then 'not_locked' else 'revoked' end as outcome
+  from token_family f left join revoked on true
+  where f.id = $1 and ${hasAccessToken}`,
 };

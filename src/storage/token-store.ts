@@ -1,5 +1,6 @@
 /** Token families and access tokens in PostgreSQL. Implements `TokenStore`. */
 import type { TokenLifetimes } from '../oauth/client.ts';
+import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import type { IssueOutcome, LookUpRequest, Rotation, TokenStore } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { OUTAGE_AFTER_SECONDS } from '../oauth/token-family.ts';
@@ -26,12 +27,16 @@ import {
   lookUpValues,
   type OrdinalLookUp,
 } from './look-up-rows.ts';
+import type { Statement } from './statement.ts';
 
 /** Live families of one person; a login above it ends the oldest. */
 export const MAXIMUM_FAMILIES_PER_RESOURCE_OWNER = 100;
 
 /** Each occupies one of the pool's connections for as long as it waits. */
 const MAXIMUM_FAMILIES_WAITED_FOR = 4;
+
+/** How often a revocation that met a held row is tried: once for each access token that a family can have. */
+const MAXIMUM_TURNS = 16;
 
 /** Bounds of the batches in which concurrent requests travel. */
 export interface TokenStoreOptions {
@@ -87,6 +92,20 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     } finally {
       waitingForRow.delete(familyId);
     }
+  };
+  /** Revokes without waiting or, when somebody holds the family's row, in line with all who wait for it. */
+  const revoke = async <Row extends RevokedRow>(
+    familyId: string,
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<Row | undefined> => {
+    for (let turn = 0; turn < MAXIMUM_TURNS; turn++) {
+      const [row] = await database.run<Row>(statement, values);
+      if (row?.outcome !== 'not_locked') return row;
+      const waited = await waitForRow(familyId, (run) => run<Row>(statement, values));
+      if (waited !== undefined) return waited;
+    }
+    throw new TemporarilyUnavailable('the row of the family was held at every turn');
   };
   const secretNotedAt = new Map<string, number>();
   const eventRecordedAt = new Map<string, number>();
@@ -147,7 +166,7 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     async revokeFamily(familyId, reason, event) {
-      const [row] = await database.run<{ address: string | null }>(revokeFamilyStatement, [
+      const row = await revoke<RevokedFamilyRow>(familyId, revokeFamilyStatement, [
         familyId,
         reason,
         event?.kind ?? null,
@@ -158,8 +177,8 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     async revokeAccessToken(familyId, accessTokenDigest) {
-      const rows = await database.run(revokeAccessTokenStatement, [familyId, accessTokenDigest]);
-      return rows.length > 0;
+      const values = [familyId, accessTokenDigest];
+      return (await revoke(familyId, revokeAccessTokenStatement, values)) !== undefined;
     },
 
     recordSecurityEvent({ kind, familyId, client, origin }) {
@@ -202,6 +221,14 @@ interface ExpiresInRow {
 
 interface RotateRow extends ExpiresInRow, OrdinalRow {
   outcome: 'rotated' | 'lost' | 'not_locked';
+}
+
+interface RevokedRow {
+  outcome: 'revoked' | 'not_locked';
+}
+
+interface RevokedFamilyRow extends RevokedRow {
+  address: string | null;
 }
 
 const issuedOrLost = ([row]: readonly ExpiresInRow[]): IssueOutcome =>

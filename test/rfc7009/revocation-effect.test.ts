@@ -6,7 +6,10 @@
  *
  * §2.2.1: "If the server responds with HTTP status code 503, the client must assume the token still exists."
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { loadConfig } from '../../src/config.ts';
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { hasFailed } from '../support/errors.ts';
 import { createCast, introspect, login, refresh, revoke } from '../support/fixtures.ts';
@@ -111,4 +114,63 @@ t.test('REV-18 RFC 7009 §2.2: of 100 parallel revocations one has an effect', a
     t.equal(countEffects(effect) - before[0], 1, 'one line tells of an effect');
     t.equal(countEffects('none') - before[1], 99, 'and all others that there was none');
   }
+});
+
+/** Holds the row of a token's family, as an operator or an instance that hangs may do. */
+async function holdRow(token: string): Promise<() => Promise<void>> {
+  const holding = await database.inspect.connect();
+  await holding.query('begin');
+  await holding.query('select from token_family where id = $1 for update', [
+    parseOpaqueToken(token)?.familyId,
+  ]);
+  return async () => {
+    await holding.query('rollback');
+    holding.release();
+  };
+}
+
+t.test('revocations that wait for a row leave connections to everybody else', async (t) => {
+  const { maximumConnections } = loadConfig({});
+  for (const kind of ['access_token', 'refresh_token']) {
+    const held = (await login(one, c1)).body;
+    const free = (await login(one, c1)).body;
+    const release = await holdRow(held[kind]);
+    let answered = 0;
+    const waiting = Array.from({ length: 3 * maximumConnections }, async () => {
+      const answer = await revoke(one, c1, held[kind]);
+      answered++;
+      return answer;
+    });
+    await delay(100);
+    t.ok(await isActive(one, free.access_token), kind);
+    t.equal((await revoke(one, c1, free.access_token)).status, 200);
+    t.equal((await refresh(one, c1, free.refresh_token)).status, 200);
+    t.equal(answered, 0, 'before anybody who waits for the row has given up');
+    for (const answer of await Promise.all(waiting)) {
+      hasFailed(t, answer, 503, 'temporarily_unavailable');
+    }
+    await release();
+    t.ok(await isActive(other, held.access_token), 'nothing has happened');
+    t.equal((await revoke(one, c1, held[kind])).status, 200);
+    t.notOk(await isActive(other, held.access_token));
+  }
+});
+
+t.test('all that a family has can be revoked at once, when its row is free again', async (t) => {
+  const first = (await login(one, c1)).body;
+  const accessTokens = [first.access_token];
+  for (let token = first.refresh_token; accessTokens.length < 16; ) {
+    const { body } = await refresh(one, c1, token);
+    accessTokens.push(body.access_token);
+    token = body.refresh_token;
+  }
+  const release = await holdRow(first.access_token);
+  const before = countEffects('access-token-revoked');
+  const waiting = accessTokens.map((token, index) => revoke(index % 2 ? one : other, c1, token));
+  await delay(200);
+  await release();
+  const statuses = (await Promise.all(waiting)).map(({ status }) => status);
+  t.strictSame(new Set(statuses), new Set([200]));
+  t.equal(countEffects('access-token-revoked') - before, accessTokens.length);
+  for (const token of accessTokens) t.notOk(await isActive(one, token));
 });
