@@ -137,6 +137,9 @@ export const connectionSettings = (
     'set enable_mergejoin = off',
     // Reads all of a small table once instead of one row of it, and goes on when it is large.
     'set enable_material = off',
+    // A plan that seems dear, for a large table or a scan that is off, is compiled each time it is run, which
+    // can take hundreds of times as long as running it.
+    'set jit = off',
   ].join('; ');
 
 /** A standby can lag behind, and what it says of a token may have been revoked already. */

@@ -63,6 +63,14 @@ t.test('tokens are good whatever form values have by default', async (t) => {
   t.strictSame((await introspect(server, c1, body.access_token)).body, { active: false });
 });
 
+t.test('no statement is compiled, whatever the default', async (t) => {
+  const database = await createTestDatabase(t);
+  await alter(database.inspect, 'set jit = on');
+  const { dependencies } = await startServer(t, { database });
+  const settings = await dependencies.database.run({ name: 'jit', text: 'show jit' }, []);
+  t.strictSame(settings, [{ jit: 'off' }]);
+});
+
 t.test('a read-only database is 503 and no verdict', async (t) => {
   const database = await createTestDatabase(t);
   const server = await startServer(t, { database });
