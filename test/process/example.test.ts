@@ -1,91 +1,40 @@
 /** `npm run example`: its servers and their PostgreSQL end with it, unless a second Ctrl-C hurries them. */
-import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { CHECKOUT, temporaryDirectory } from '../support/process.ts';
+import {
+  isPostgresRunning,
+  type ProcessGroup,
+  startGroup,
+  temporaryDirectory,
+  until,
+} from '../support/process.ts';
 
 // Eight starts, one after the other.
 t.setTimeout(240_000);
 
-interface Example {
-  readonly pid: number;
-  readonly output: () => string;
-  /** The exit code of the process itself, whoever else still has its standard error open. */
-  readonly exit: Promise<number | null>;
-  /** Signals the process group, as a terminal and most supervisors do. */
-  signalGroup(signal: NodeJS.Signals): void;
-  /** Closes its standard output, as a terminal does that is gone. */
-  hangUp(): void;
-}
-
 const DIRECTLY = [process.execPath, 'src/client/example/run.ts'] as const;
 const BY_NPM = ['npm', 'run', 'example'] as const;
 
-function startExample(
+const startExample = (
   t: Test,
   dataDir: string,
-  [command, ...words]: readonly [string, ...string[]] = DIRECTLY,
-): Example {
-  const child = spawn(command, words, {
-    cwd: CHECKOUT,
-    env: {
-      PATH: process.env['PATH'],
-      HOME: process.env['HOME'],
-      DATA_DIR: dataDir,
-      PORT: '0',
-      API_PORT: '0',
-      PAGE_PORT: '0',
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-    detached: true,
-  });
-  const pid = child.pid as number;
-  let output = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    output += chunk;
-  });
-  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  t.teardown(async () => {
-    if (child.exitCode === null && child.signalCode === null) process.kill(-pid, 'SIGKILL');
-    await exit;
-    if (isPostgresRunning(dataDir)) process.kill(postmasterPid(dataDir), 'SIGINT');
-    await until(() => !isPostgresRunning(dataDir));
-  });
-  return {
-    pid,
-    output: () => output,
-    exit,
-    signalGroup: (signal) => process.kill(-pid, signal),
-    hangUp: () => child.stdout.destroy(),
-  };
-}
+  command: readonly [string, ...string[]] = DIRECTLY,
+): ProcessGroup => startGroup(t, command, { DATA_DIR: dataDir, API_PORT: '0', PAGE_PORT: '0' });
 
 /** Waits until the example says where everything is. */
-async function servers({ output }: Example) {
+async function servers({ output }: ProcessGroup) {
   const pattern = /Open (\S+) .*\nThe API is at (\S+), the authorization server at (\S+)\.\n/;
   await until(() => pattern.test(output()));
   const [, page = '', api = '', authorizationServer = ''] = pattern.exec(output()) ?? [];
   return { page, api, authorizationServer };
 }
 
-const pidFile = (dataDir: string) => join(dataDir, 'postgresql-18/cluster/postmaster.pid');
-const postmasterPid = (dataDir: string) =>
-  Number(readFileSync(pidFile(dataDir), 'utf8').split('\n', 1)[0]);
-/** The server removes the file when it ends. */
-const isPostgresRunning = (dataDir: string) => existsSync(pidFile(dataDir));
-
 const isAnswering = (url: string) =>
   fetch(url).then(
     () => true,
     () => false,
   );
-
-async function until(look: () => Promise<boolean> | boolean): Promise<void> {
-  while (!(await look())) await delay(50);
-}
 
 /** Nobody answers and PostgreSQL is stopped. */
 async function isAllGone(dataDir: string, urls: Readonly<Record<string, string>>) {

@@ -1,8 +1,9 @@
 /** The server and the command line as processes of their own, as a person starts them. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 
 export const CHECKOUT = join(import.meta.dirname, '../..');
@@ -84,6 +85,61 @@ export async function serve(
     }),
   ]);
   return { url, output, stop };
+}
+
+export interface ProcessGroup {
+  readonly pid: number;
+  readonly output: () => string;
+  /** The exit code of the process itself, whoever else still has its standard error open. */
+  readonly exit: Promise<number | null>;
+  /** Signals the process group, as a terminal and most supervisors do. */
+  signalGroup(signal: NodeJS.Signals): void;
+  /** Closes its standard output, as a terminal does that is gone. */
+  hangUp(): void;
+}
+
+/** Starts a process in a group of its own; what is left of it when the test ends is killed. */
+export function startGroup(
+  t: Test,
+  [command, ...words]: readonly [string, ...string[]],
+  env: Readonly<Record<string, string>> & { readonly DATA_DIR: string },
+): ProcessGroup {
+  const dataDir = env.DATA_DIR;
+  const child = spawn(command, words, {
+    cwd: CHECKOUT,
+    env: environment({ PORT: '0', ...env }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
+  });
+  const pid = child.pid as number;
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    output += chunk;
+  });
+  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  t.teardown(async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-pid, 'SIGKILL');
+    await exit;
+    if (isPostgresRunning(dataDir)) process.kill(postmasterPid(dataDir), 'SIGINT');
+    await until(() => !isPostgresRunning(dataDir));
+  });
+  return {
+    pid,
+    output: () => output,
+    exit,
+    signalGroup: (signal) => process.kill(-pid, signal),
+    hangUp: () => child.stdout.destroy(),
+  };
+}
+
+const pidFile = (dataDir: string) => join(dataDir, 'postgresql-18/cluster/postmaster.pid');
+const postmasterPid = (dataDir: string) =>
+  Number(readFileSync(pidFile(dataDir), 'utf8').split('\n', 1)[0]);
+/** The embedded server removes the file when it ends. */
+export const isPostgresRunning = (dataDir: string): boolean => existsSync(pidFile(dataDir));
+
+export async function until(look: () => Promise<boolean> | boolean): Promise<void> {
+  while (!(await look())) await delay(50);
 }
 
 /** A directory for a DATA_DIR, which the embedded server's own user can reach too. */
