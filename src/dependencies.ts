@@ -49,25 +49,34 @@ export interface DependencyOptions {
   readonly isMigrating: boolean;
   /** Receives lines about where data is kept, when that is not where one would look. */
   readonly notice: (line: string) => void;
+  /** Aborted when nothing more is to be opened. */
+  readonly stopping?: AbortSignal;
 }
 
 /** The database that the embedded PostgreSQL keeps for the server. */
 const EMBEDDED_DATABASE = 'heirloom';
 
-/** @throws StartUpError when there is no database to work with */
+/**
+ * @throws StartUpError when there is no database to work with
+ * @throws the reason of `stopping`, with nothing left open
+ */
 export async function createDependencies(
   config: Config,
-  { isMigrating, notice }: DependencyOptions,
+  { isMigrating, notice, stopping }: DependencyOptions,
 ): Promise<Dependencies> {
   const { dataDir } = config;
   const embedded =
-    config.databaseUrl === undefined ? await startEmbeddedPostgres({ dataDir, notice }) : undefined;
+    config.databaseUrl === undefined
+      ? await startEmbeddedPostgres({ dataDir, notice, stopping })
+      : undefined;
   try {
+    stopping?.throwIfAborted();
     const databaseUrl = config.databaseUrl ?? (embedded as EmbeddedPostgres).url(EMBEDDED_DATABASE);
     const appliedMigrations =
       isMigrating || embedded !== undefined
         ? await migrate(config.migrationDatabaseUrl ?? databaseUrl)
         : [];
+    stopping?.throwIfAborted();
     const database = await openDatabase({ ...config, databaseUrl });
     return { ...compose({ ...config, databaseUrl }, database, embedded), appliedMigrations };
   } catch (error) {

@@ -3,8 +3,7 @@ import cluster from 'node:cluster';
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import closeWithGrace from 'close-with-grace';
-import fastify, { type FastifyBaseLogger } from 'fastify';
-import pino from 'pino';
+import pino, { type Logger } from 'pino';
 import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, isCookieDeliverySafe, loadConfig } from './config.ts';
@@ -27,6 +26,18 @@ logStream.on('error', () => {});
 /** Without `flushSync`, which would wait for ever for a disk that stays full. */
 const log = { write: (line: string) => logStream.write(line) };
 
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** npm and `timeout` signal a process that has got the same with its group: that is no second Ctrl-C. */
+const ECHO_MILLISECONDS = 500;
+
+type Close = () => Promise<void>;
+
+interface Server {
+  readonly url: string;
+  readonly close: Close;
+}
+
 /** Hashes occupy one thread of libuv's pool each; look-ups of files and names need some of their own. */
 process.env['UV_THREADPOOL_SIZE'] ??= String(availableParallelism() + 4);
 
@@ -44,38 +55,43 @@ if (command === 'serve' && rest.length === 0) {
 
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
-  if (cluster.isWorker) {
-    await withDependencies(config, (dependencies) => answer(config, dependencies));
-    return;
-  }
-  await assertPortIsFree(config);
-  await withDependencies(config, async (dependencies) => {
-    await prepareDatabase(config, dependencies);
-    const url =
-      config.workers === 1 ? await answer(config, dependencies) : await lead(config, dependencies);
-    // Only now, when clients can retry: a start that fails on the way must not end an outage. A refresh
-    // that comes sooner finds the pulse overdue and records it by itself.
-    await dependencies.tokens.recordPulse();
-    const banner = config.databaseUrl === undefined ? `${demoBanner(url)}\n` : '';
-    process.stdout.write(`Heirloom ${version} listening on ${url}\n${banner}`);
-  });
+  const logger = pino(loggerOptions(config), log);
+  const processes = isLeading(config) ? config.workers + 1 : 1;
+  const timeoutSeconds = config.shutdownTimeoutSeconds * processes;
+  await runUntilStopped({ timeoutSeconds, logger }, (stopping) => start(config, logger, stopping));
 }
 
-/** Closes what was opened when the start fails on the way. */
-async function withDependencies(
-  config: Config,
-  work: (dependencies: Dependencies) => Promise<unknown>,
-): Promise<void> {
+/** Opens one thing after the other. Closes what is open when that fails or is to stop, or when it is told to. */
+async function start(config: Config, logger: Logger, stopping: AbortSignal): Promise<Close> {
+  if (cluster.isPrimary) await assertPortIsFree(config);
   const dependencies = await createDependencies(config, {
     isMigrating: cluster.isPrimary,
     notice: (line) => process.stderr.write(`${line}\n`),
+    stopping,
   });
-  try {
-    await work(dependencies);
-  } catch (error) {
+  let server: Server | undefined;
+  const close = async () => {
+    await server?.close();
     await dependencies.close();
+  };
+  try {
+    if (cluster.isPrimary) await prepareDatabase(config, dependencies);
+    stopping.throwIfAborted();
+    server = await (isLeading(config)
+      ? lead(config, logger, stopping)
+      : answer(config, dependencies));
+    stopping.throwIfAborted();
+    if (cluster.isPrimary) await announce(config, server.url, dependencies);
+    return close;
+  } catch (error) {
+    await close();
     throw error;
   }
+}
+
+/** Leaves the requests to workers. */
+function isLeading({ workers }: Config): boolean {
+  return cluster.isPrimary && workers > 1;
 }
 
 async function prepareDatabase(config: Config, dependencies: Dependencies): Promise<void> {
@@ -102,8 +118,8 @@ async function refuseUnsafeCookieClients({ config, clients }: Dependencies): Pro
   );
 }
 
-/** Answers requests in this process; says where. */
-async function answer(config: Config, dependencies: Dependencies): Promise<string> {
+/** Answers requests in this process. */
+async function answer(config: Config, dependencies: Dependencies): Promise<Server> {
   const { authorizationServer, origins, database, requestCounter } = dependencies;
   const checkReadiness = () => database.checkConnection();
   const app = await buildApp({
@@ -121,46 +137,76 @@ async function answer(config: Config, dependencies: Dependencies): Promise<strin
   });
   await yieldToOthersWhileHashing();
   const stopHousekeeping = startHousekeeping(dependencies, app.log);
-  endGracefully(config.shutdownTimeoutSeconds, app.log, async () => {
-    await app.close();
-    await stopHousekeeping();
-    await dependencies.close();
-  });
-  return `http://${listeningAddress(app, config.host)}`;
+  return {
+    url: `http://${listeningAddress(app, config.host)}`,
+    close: async () => {
+      await app.close();
+      await stopHousekeeping();
+    },
+  };
 }
 
-/** Lets workers answer and watches over them; says where. */
-async function lead(config: Config, dependencies: Dependencies): Promise<string> {
-  // Serves nothing: only the logger is wanted, the same as the workers have.
-  const leader = fastify({ logger: { ...loggerOptions(config), stream: log } });
+/** Lets workers answer and watches over them. */
+async function lead(config: Config, logger: Logger, stopping: AbortSignal): Promise<Server> {
   const workers = await startWorkers({
     count: config.workers,
-    onDeath: (processId) => leader.log.error({ event: 'worker_died', processId }),
+    stopping,
+    onDeath: (processId) => logger.error({ event: 'worker_died', processId }),
   });
-  endGracefully(config.shutdownTimeoutSeconds * (config.workers + 1), leader.log, async () => {
-    await workers.stop();
-    await dependencies.close();
-  });
-  return `http://${hostAndPort(config.host, workers.port)}`;
+  return { url: `http://${hostAndPort(config.host, workers.port)}`, close: workers.stop };
 }
 
-/** Ends on SIGTERM and SIGINT, on an uncaught exception, and when the npm that started it is gone. */
-function endGracefully(
-  timeoutSeconds: number,
-  log: FastifyBaseLogger,
-  close: () => Promise<void>,
-): void {
-  const delay = timeoutSeconds * 1000;
-  let isEnding = false;
-  const closer = closeWithGrace({ delay, logger: log }, async ({ err }) => {
-    if (err) log.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
-    isEnding = true;
-    await close();
-    await lastLines();
+async function announce(config: Config, url: string, { tokens }: Dependencies): Promise<void> {
+  // Only now, when clients can retry: a start that fails on the way must not end an outage. A refresh
+  // that comes sooner finds the pulse overdue and records it by itself.
+  await tokens.recordPulse();
+  const banner = config.databaseUrl === undefined ? `${demoBanner(url)}\n` : '';
+  process.stdout.write(`Heirloom ${version} listening on ${url}\n${banner}`);
+}
+
+/**
+ * Runs `start`, and what it has opened until the process is asked to end or crashes. A start that is
+ * under way then gives up after its next step.
+ *
+ * @param start rejects when it has given up or failed, with nothing left open
+ */
+async function runUntilStopped(
+  { timeoutSeconds, logger }: { readonly timeoutSeconds: number; readonly logger: Logger },
+  start: (stopping: AbortSignal) => Promise<Close>,
+): Promise<void> {
+  const stopping = new AbortController();
+  const { close: end } = closeWithGrace(
+    // Nothing is left to do at `beforeExit` but to keep the exit code of a start that failed.
+    { delay: timeoutSeconds * 1000, logger, skip: [...STOP_SIGNALS, 'beforeExit'] },
+    async ({ err }) => {
+      if (err) logger.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
+      stopping.abort();
+      const close = await started.catch(() => undefined);
+      await close?.();
+      await lastLines();
+    },
+  );
+  listenForStop(() => {
+    if (!stopping.signal.aborted) end();
   });
+  const started = start(stopping.signal);
+  await started.catch((error) => {
+    if (!stopping.signal.aborted) throw error;
+  });
+}
+
+/** Hears SIGINT, SIGTERM and SIGHUP, the primary, and the end of the npm that started this process. */
+function listenForStop(stop: () => void): void {
+  let firstSignalAt: number | undefined;
+  const onSignal = (): void => {
+    firstSignalAt ??= performance.now();
+    if (performance.now() - firstSignalAt > ECHO_MILLISECONDS) process.exit(1);
+    stop();
+  };
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
   if (cluster.isWorker) {
     process.on('message', (message) => {
-      if (message === STOP_MESSAGE && !isEnding) closer.close();
+      if (message === STOP_MESSAGE) stop();
     });
     return;
   }
@@ -168,7 +214,7 @@ function endGracefully(
   // npm can die of a signal without passing it on, and would leave the server behind.
   const parent = process.ppid;
   setInterval(() => {
-    if (process.ppid !== parent) closer.close();
+    if (process.ppid !== parent) stop();
   }, 1000).unref();
 }
 

@@ -26,6 +26,8 @@ const COUNT_DEADLINE_MILLISECONDS = 100;
 
 export interface WorkersOptions {
   readonly count: number;
+  /** Aborted when workers end because they are to: a signal to the group reaches them, too. */
+  readonly stopping: AbortSignal;
   /** Told about a worker that died and is replaced. */
   readonly onDeath: (processId: number | undefined) => void;
 }
@@ -42,7 +44,7 @@ export interface Workers {
  *
  * @throws Error if one of them ends before all of them listen; it has said why on standard error
  */
-export async function startWorkers({ count, onDeath }: WorkersOptions): Promise<Workers> {
+export async function startWorkers({ count, stopping, onDeath }: WorkersOptions): Promise<Workers> {
   let isStopping = false;
   const running = new Set<Worker>();
   const counter = createLocalCounter();
@@ -58,7 +60,7 @@ export async function startWorkers({ count, onDeath }: WorkersOptions): Promise<
     });
     worker.once('exit', () => {
       running.delete(worker);
-      if (isStopping) return;
+      if (isStopping || stopping.aborted) return;
       onDeath(worker.process.pid);
       setTimeout(() => {
         if (!isStopping) fork();

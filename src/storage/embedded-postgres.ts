@@ -43,6 +43,8 @@ export interface EmbeddedPostgresOptions {
   notice: (line: string) => void;
   /** Extra `postgres -c` settings, applied when this call is the one that starts the server (tests use it). */
   settings?: Readonly<Record<string, string>>;
+  /** Aborted when the server is not wanted any more; one that is not launched by then is not launched. */
+  stopping?: AbortSignal | undefined;
 }
 
 export interface EmbeddedPostgres {
@@ -68,6 +70,7 @@ const waitingNotice =
  * The connection that marks this process as present does not keep its event loop alive.
  *
  * @throws StartUpError where there are no binaries, or the server cannot be set up or does not start
+ * @throws the reason of `stopping`
  */
 export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions,
@@ -75,7 +78,7 @@ export async function startEmbeddedPostgres(
   const packageDir = await locateBinaries();
   try {
     const cluster = clusterIn(await chooseServerPlace(options.dataDir, options.notice));
-    return await withLock(cluster.baseDir, options.notice, async () => {
+    return await withLock(cluster.baseDir, options, async () => {
       const { client, port, password } = await connectOrLaunch(cluster, packageDir, options);
       try {
         await ensureDatabase(client);
@@ -92,7 +95,7 @@ export async function startEmbeddedPostgres(
         url: (database) =>
           `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}`,
         stopIfIdle: () =>
-          withLock(cluster.baseDir, options.notice, () => {
+          withLock(cluster.baseDir, { notice: options.notice }, () => {
             return stopUnlessUsed(cluster, presence.leave());
           }),
       };
@@ -111,12 +114,14 @@ function isFileTrouble(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error && 'path' in error;
 }
 
+type Waiting = Pick<EmbeddedPostgresOptions, 'notice' | 'stopping'>;
+
 async function withLock<Result>(
   dir: string,
-  notice: (line: string) => void,
+  waiting: Waiting,
   action: () => Promise<Result>,
 ): Promise<Result> {
-  const release = await acquireLock(dir, notice);
+  const release = await acquireLock(dir, waiting);
   try {
     return await action();
   } finally {
@@ -127,7 +132,7 @@ async function withLock<Result>(
 /** Waits here and not in proper-lockfile, which would try again for a minute without permission, too. */
 async function acquireLock(
   dir: string,
-  notice: (line: string) => void,
+  { notice, stopping }: Waiting,
 ): Promise<() => Promise<void>> {
   const lockfilePath = join(dir, 'postgresql-18.lock');
   // Lost only by a process that stood still for long. What it guards is safe then, too: files appear
@@ -135,6 +140,7 @@ async function acquireLock(
   const onCompromised = () => {};
   const deadline = Date.now() + lockWithinMs;
   for (let attempt = 1; Date.now() < deadline; attempt += 1) {
+    stopping?.throwIfAborted();
     try {
       return await lockfile.lock(dir, { lockfilePath, stale: 10_000, onCompromised });
     } catch (error) {
@@ -161,7 +167,7 @@ interface Connected {
 async function connectOrLaunch(
   cluster: Cluster,
   packageDir: string,
-  { dataDir, notice, settings = {} }: EmbeddedPostgresOptions,
+  { dataDir, notice, settings = {}, stopping }: EmbeddedPostgresOptions,
 ): Promise<Connected> {
   let binDir: string | undefined;
   let launch: Launch | undefined;
@@ -186,6 +192,7 @@ async function connectOrLaunch(
       if (postmaster) await removeMisleadingPidFile(cluster, postmaster);
       // The port of a server that crashed serves processes that still have its address.
       const port = (launches === 0 && postmaster?.port) || (await findFreePort());
+      stopping?.throwIfAborted();
       launch = await launchServer(cluster, binDir, port, settings);
       launches += 1;
       deadline = Date.now() + readyWithinMs;

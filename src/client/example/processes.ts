@@ -78,7 +78,7 @@ export function superviseProcesses(cwd: string): Processes {
           const url = / listening on (\S+)$/.exec(line)?.[1];
           if (url === undefined) return;
           listening.add(child);
-          // Sooner it has no handler, and would leave its PostgreSQL behind.
+          // Sooner it may have no handler, and would end by the signal and not with 0.
           if (stopping.signal.aborted) child.kill('SIGTERM');
           resolve(url);
         });
