@@ -247,4 +247,6 @@ function reportAndExit(error: NodeJS.ErrnoException): void {
           : `Cannot start: ${error.stack}`;
   process.stderr.write(`${reason}\n`);
   process.exitCode = 1;
+  // A worker lives as long as its channel to the primary, which waits for its end.
+  cluster.worker?.disconnect();
 }

@@ -1,6 +1,7 @@
 /** Several processes on one port: one per core, replaced when one dies, ended one after the other. */
 import cluster, { type Worker } from 'node:cluster';
 import { createLocalCounter, type RequestCount, type RequestCounter } from './request-counter.ts';
+import { StartUpError } from './start-up-error.ts';
 
 /** A worker that dies young would otherwise be replaced as fast as the machine can. */
 const RESTART_DELAY_MILLISECONDS = 1000;
@@ -42,7 +43,7 @@ export interface Workers {
 /**
  * Starts the workers, which run the same program and find `cluster.isWorker`.
  *
- * @throws Error if one of them ends before all of them listen; it has said why on standard error
+ * @throws StartUpError if one of them ends before all of them listen; it has said why on standard error
  */
 export async function startWorkers({ count, stopping, onDeath }: WorkersOptions): Promise<Workers> {
   let isStopping = false;
@@ -93,7 +94,7 @@ export async function startWorkers({ count, stopping, onDeath }: WorkersOptions)
 const listeningPort = (worker: Worker): Promise<number> =>
   new Promise((resolve, reject) => {
     worker.once('listening', ({ port }) => resolve(port));
-    worker.once('exit', () => reject(new Error('a worker ended before it listened')));
+    worker.once('exit', () => reject(new StartUpError('A worker ended before it listened.')));
   });
 
 /** In a worker: counts in the primary, for all workers together. */

@@ -96,6 +96,26 @@ t.test('a Node that is too old is told so in one line', async (t) => {
   t.equal(stderr, 'Node 18.20.0 is too old: 22.18 or newer is needed.\n');
 });
 
+t.test('a worker that cannot listen ends the start', async (t) => {
+  // As when another process takes the port between the probe and the workers.
+  const pretend =
+    "import cluster from 'node:cluster'; import net from 'node:net'; " +
+    'const refuse = function () { process.nextTick(() => this.emit("error", ' +
+    'Object.assign(new Error("listen EACCES"), { code: "EACCES" }))); return this }; ' +
+    'if (cluster.isWorker) net.Server.prototype.listen = refuse';
+  const { code, stderr } = await heirloom(['serve'], {
+    env: {
+      DATA_DIR: temporaryDirectory(t),
+      PORT: '0',
+      WORKERS: '2',
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(pretend)}`,
+    },
+  });
+  t.equal(code, 1);
+  t.match(stderr, /^Cannot listen: listen EACCES\. Look at HOST and PORT\.\n/);
+  t.match(stderr, /\nA worker ended before it listened\.\n$/);
+});
+
 t.test('where there are no PostgreSQL binaries one line says what to set', async (t) => {
   // A musl system, as the launcher recognises one.
   const pretend =
