@@ -13,6 +13,7 @@ import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
+import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
 import { version } from './version.ts';
 import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
@@ -25,11 +26,6 @@ const logStream = pino.destination({ fd: 1, sync: false, maxLength: 1024 * 1024 
 logStream.on('error', () => {});
 /** Without `flushSync`, which would wait for ever for a disk that stays full. */
 const log = { write: (line: string) => logStream.write(line) };
-
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
-/** npm and `timeout` signal a process that has got the same with its group: that is no second Ctrl-C. */
-const ECHO_MILLISECONDS = 500;
 
 type Close = () => Promise<void>;
 
@@ -197,25 +193,14 @@ async function runUntilStopped(
 
 /** Hears SIGINT, SIGTERM and SIGHUP, the primary, and the end of the npm that started this process. */
 function listenForStop(stop: () => void): void {
-  let firstSignalAt: number | undefined;
-  const onSignal = (): void => {
-    firstSignalAt ??= performance.now();
-    if (performance.now() - firstSignalAt > ECHO_MILLISECONDS) process.exit(1);
-    stop();
-  };
-  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  onStopSignal(process, stop, () => process.exit(1));
   if (cluster.isWorker) {
     process.on('message', (message) => {
       if (message === STOP_MESSAGE) stop();
     });
-    return;
+  } else {
+    onNpmDeath(process, stop);
   }
-  if (process.env['npm_lifecycle_event'] === undefined) return;
-  // npm can die of a signal without passing it on, and would leave the server behind.
-  const parent = process.ppid;
-  setInterval(() => {
-    if (process.ppid !== parent) stop();
-  }, 1000).unref();
 }
 
 /** Gives the last log lines half a second to be written. */

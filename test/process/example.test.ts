@@ -1,10 +1,10 @@
 /** `npm run example`: its servers and their PostgreSQL end with it, unless a second Ctrl-C hurries them. */
-import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import {
   isPostgresRunning,
   type ProcessGroup,
+  sendHalfARequest,
   startGroup,
   temporaryDirectory,
   until,
@@ -80,14 +80,7 @@ t.test('a signal during the start leaves nothing behind', async (t) => {
 t.test('a second Ctrl-C does not wait for requests in flight', async (t) => {
   const dataDir = temporaryDirectory(t);
   const example = startExample(t, dataDir);
-  const { port, hostname } = new URL((await servers(example)).authorizationServer);
-  const socket = connect(Number(port), hostname);
-  socket.on('error', () => {});
-  t.teardown(() => socket.destroy());
-  socket.write(
-    'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
-      'Content-Length: 100\r\n\r\n',
-  );
+  sendHalfARequest(t, (await servers(example)).authorizationServer);
   await delay(300);
   example.signalGroup('SIGINT');
   t.equal(await Promise.race([example.exit, delay(2000, 'waiting')]), 'waiting');

@@ -1,11 +1,11 @@
 /** Signals: one request to stop is heard once, at any time, and PostgreSQL is never left behind. */
-import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import {
   isPostgresRunning,
   LAUNCHER,
   type ProcessGroup,
+  sendHalfARequest,
   startGroup,
   temporaryDirectory,
   until,
@@ -48,14 +48,7 @@ t.test('a signal that comes twice at once is one request to stop', async (t) => 
 
 t.test('a second Ctrl-C does not wait for requests in flight', async (t) => {
   const server = startGroup(t, DIRECTLY, { DATA_DIR: temporaryDirectory(t) });
-  const { port, hostname } = new URL(await url(server));
-  const socket = connect(Number(port), hostname);
-  socket.on('error', () => {});
-  t.teardown(() => socket.destroy());
-  socket.write(
-    'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
-      'Content-Length: 100\r\n\r\n',
-  );
+  sendHalfARequest(t, await url(server));
   await delay(300);
   server.signalGroup('SIGINT');
   t.equal(await Promise.race([server.exit, delay(2000, 'waiting')]), 'waiting');

@@ -1,6 +1,7 @@
 /** The server and the command line as processes of their own, as a person starts them. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -169,3 +170,15 @@ const readyUrl = (child: ChildProcess, output: { stdout: string }): Promise<stri
     child.stdout?.on('data', look);
     look();
   });
+
+/** Sends a request whose body does not come, which keeps a server from ending at once. */
+export function sendHalfARequest(t: Test, url: string): void {
+  const { port, hostname } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  socket.write(
+    'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
+      'Content-Length: 100\r\n\r\n',
+  );
+}

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { onNpmDeath, onStopSignal } from '../../stop-requests.ts';
 
 export interface Processes {
   /** Aborted as soon as all are to end; nothing can be started any more. */
@@ -14,9 +15,6 @@ export interface Processes {
   /** Ends the servers, and then this process with the first of all codes that is not 0. */
   stop(code: number): void;
 }
-
-/** npm and `timeout` signal a process that has got the same with its group: that is no second Ctrl-C. */
-const ECHO_MILLISECONDS = 500;
 
 /**
  * Starts processes of Node, and ends them on SIGINT, SIGTERM and SIGHUP and when one of the servers ends.
@@ -34,17 +32,13 @@ export function superviseProcesses(cwd: string): Processes {
     for (const server of listening) server.kill('SIGTERM');
   };
 
-  let firstSignalAt: number | undefined;
-  const onSignal = (): void => {
-    firstSignalAt ??= performance.now();
-    const isSecond = performance.now() - firstSignalAt > ECHO_MILLISECONDS;
-    if (isSecond) for (const child of running) child.kill('SIGTERM');
-    else stop(0);
-  };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  const stopInOrder = (): void => stop(0);
+  onStopSignal(process, stopInOrder, () => {
+    for (const child of running) child.kill('SIGTERM');
+  });
   // A terminal that is gone takes no lines; the servers are to be ended nevertheless.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
-  watchNpm(() => stop(0));
+  onNpmDeath(process, stopInOrder);
 
   const launch = (words: readonly string[], environment: NodeJS.ProcessEnv) => {
     stopping.signal.throwIfAborted();
@@ -93,13 +87,4 @@ export function superviseProcesses(cwd: string): Processes {
     },
     stop,
   };
-}
-
-/** npm can die of a signal without passing it on. */
-function watchNpm(onDeath: () => void): void {
-  if (process.env['npm_lifecycle_event'] === undefined) return;
-  const parent = process.ppid;
-  setInterval(() => {
-    if (process.ppid !== parent) onDeath();
-  }, 1000).unref();
 }
