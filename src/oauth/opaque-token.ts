@@ -76,11 +76,11 @@ export const generateFamilyId = (): string => uuidFromBytes(takeRandom(FAMILY_ID
 /** Generates the secret that all refresh tokens of one family share. */
 export const generateLineage = (): Buffer => takeRandom(LINEAGE_BYTES);
 
-/** Generates 256 random bits: a token's secret, or the salt that derives one. */
+/** Generates 256 random bits: a secret, or the salt that derives one. */
 export const generateSecret = (): Buffer => takeRandom(SECRET_BYTES);
 
 /** Generates a client secret of 256 bits whose alphabet survives any client's encoding mistakes. */
-export const generateClientSecret = (): string => `hcs_${randomBytes(32).toString('base64url')}`;
+export const generateClientSecret = (): string => `hcs_${generateSecret().toString('base64url')}`;
 
 /** The secrets of the pair that follows a refresh token. */
 export interface SuccessorSecrets {

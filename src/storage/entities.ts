@@ -11,6 +11,7 @@ import type {
   RefreshTokenDelivery,
 } from '../oauth/client.ts';
 import type { RevocationReason } from '../oauth/ports.ts';
+import { MAXIMUM_ACCESS_TOKENS_PER_FAMILY } from './hot-statements.ts';
 
 const instant = () => p.datetime().columnType('timestamptz');
 const sha256 = () => p.blob();
@@ -164,7 +165,10 @@ export const TokenFamilyEntity = defineEntity({
       .lazy(),
   },
   checks: [
-    { name: 'token_family_access_tokens', expression: 'cardinality(access_tokens) <= 16' },
+    {
+      name: 'token_family_access_tokens',
+      expression: `cardinality(access_tokens) <= ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY}`,
+    },
     // A family either refreshes or does not, and a rotation is recorded whole.
     {
       name: 'token_family_lineage',

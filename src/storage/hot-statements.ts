@@ -171,7 +171,7 @@ export const lockFamilyStatement: Statement = {
 };
 
 /** Access tokens of one family, with the one that is being issued. */
-const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
+export const MAXIMUM_ACCESS_TOKENS_PER_FAMILY = 16;
 
 /**
  * The access tokens of the family `f` with a new one in front. Those that have expired go and, above the

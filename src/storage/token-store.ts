@@ -16,6 +16,7 @@ import {
   issueAdditionalStatement,
   lockFamilyStatement,
   lookUpStatement,
+  MAXIMUM_ACCESS_TOKENS_PER_FAMILY,
   revokeAccessTokenStatement,
   revokeFamilyStatement,
   rotateStatement,
@@ -35,8 +36,8 @@ export const MAXIMUM_FAMILIES_PER_RESOURCE_OWNER = 100;
 /** Each occupies one of the pool's connections for as long as it waits. */
 const MAXIMUM_FAMILIES_WAITED_FOR = 4;
 
-/** How often a revocation that met a held row is tried: once for each access token that a family can have. */
-const MAXIMUM_TURNS = 16;
+/** How often a revocation that met a held row is tried: all tokens of a family can be revoked at once. */
+const MAXIMUM_TURNS = MAXIMUM_ACCESS_TOKENS_PER_FAMILY;
 
 /** Bounds of the batches in which concurrent requests travel. */
 export interface TokenStoreOptions {

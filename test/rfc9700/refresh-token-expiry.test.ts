@@ -9,10 +9,9 @@
  */
 
 import t from 'tap';
-import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { type Answer, basic, post } from '../support/client.ts';
 import { isRefused } from '../support/errors.ts';
-import { shiftedFamily } from '../support/family-rows.ts';
+import { age } from '../support/family-rows.ts';
 import { ALICE_PASSWORD, login, refresh } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
@@ -36,19 +35,6 @@ const { clientSecret } = await clients.create({
 });
 const c1 = { id: 'C1', secret: clientSecret as string };
 
-/** Lets time pass for one family, while the service lives on. */
-async function age({ body }: Answer, seconds: number): Promise<void> {
-  const familyId = parseOpaqueToken(body.refresh_token)?.familyId;
-  await server.inspect.query(
-    `with passed as (select $2 * interval '1 second' as time), family as (
-       update token_family set ${shiftedFamily} from passed where id = $1
-     )
-     update server_state
-     set pulse_at = clock_timestamp(), outage_began_at = null, resumed_at = null`,
-    [familyId, seconds],
-  );
-}
-
 const introspect = (token: string): Promise<Answer> =>
   post(`${server.url}/introspect`, { token }, basic(c1.id, c1.secret));
 
@@ -61,7 +47,7 @@ async function activity({ body }: Answer): Promise<readonly [boolean, boolean]> 
 
 t.test('RFT-14 RFC 9700 §4.14.2: a family unused for the idle period is over', async (t) => {
   const unused = await login(server, c1);
-  await age(unused, IDLE_SECONDS);
+  await age(server, unused, IDLE_SECONDS);
   t.strictSame(await activity(unused), [false, false], 'at the very second');
   isRefused(
     t,
@@ -72,12 +58,12 @@ t.test('RFT-14 RFC 9700 §4.14.2: a family unused for the idle period is over', 
 
   let held = await login(server, c1);
   for (let rotation = 1; rotation <= 4; rotation++) {
-    await age(held, IDLE_SECONDS - 10);
+    await age(server, held, IDLE_SECONDS - 10);
     held = await refresh(server, c1, held.body.refresh_token);
     t.equal(held.status, 200, `rotation ${rotation} starts the period again`);
     t.strictSame(await activity(held), [true, true]);
   }
-  await age(held, IDLE_SECONDS);
+  await age(server, held, IDLE_SECONDS);
   t.strictSame(await activity(held), [false, false], 'the period after the last one');
   isRefused(t, await refresh(server, c1, held.body.refresh_token), 'invalid_grant', 'the last one');
 });
@@ -86,13 +72,13 @@ t.test('RFT-15 RFC 9700 §4.14.2: nothing of a family lives past its first deadl
   const pairs = [await login(server, c1)];
   const last = () => pairs.at(-1) as Answer;
   for (let passed = 0; passed < ABSOLUTE_SECONDS - 80; passed += 80) {
-    await age(last(), 80);
+    await age(server, last(), 80);
     pairs.push(await refresh(server, c1, last().body.refresh_token));
     t.equal(last().status, 200);
   }
-  await age(last(), 10);
+  await age(server, last(), 10);
   t.strictSame(await activity(last()), [true, true], '10 s before');
-  await age(last(), 10);
+  await age(server, last(), 10);
   for (const pair of pairs) t.strictSame(await activity(pair), [false, false], 'at the deadline');
   isRefused(
     t,
@@ -116,7 +102,7 @@ t.test('RFT-16 RFC 9700 §4.14.2: no token is promised beyond the family’s end
 
   let pair = first;
   for (const passed of [90, 180, 270, 360, 450]) {
-    await age(pair, 90);
+    await age(server, pair, 90);
     pair = await refresh(server, c1, pair.body.refresh_token);
     t.equal(pair.status, 200);
     const left = ABSOLUTE_SECONDS - passed;

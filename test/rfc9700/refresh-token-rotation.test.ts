@@ -14,10 +14,9 @@
 
 import t from 'tap';
 import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
-import type { Answer } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { isRefused } from '../support/errors.ts';
-import { shiftedFamily } from '../support/family-rows.ts';
+import { age } from '../support/family-rows.ts';
 import {
   ALICE_PASSWORD,
   createCast,
@@ -35,19 +34,6 @@ const { c1, p1, rs1 } = await createCast(server);
 /** The retry window of clients that were registered without their own. */
 const WINDOW_SECONDS = server.dependencies.config.lifetimes.retryWindowSeconds;
 const { accessTokenLifetimeSeconds } = server.dependencies.config.lifetimes;
-
-/** Lets time pass for one family, while the service lives on. */
-async function age({ body }: Answer, seconds: number): Promise<void> {
-  const familyId = parseOpaqueToken(body.refresh_token)?.familyId;
-  await server.inspect.query(
-    `with passed as (select $2 * interval '1 second' as time), family as (
-       update token_family set ${shiftedFamily} from passed where id = $1
-     )
-     update server_state
-     set pulse_at = clock_timestamp(), outage_began_at = null, resumed_at = null`,
-    [familyId, seconds],
-  );
-}
 
 async function isActive(token: string, on: TestServer = server): Promise<boolean> {
   const { status, body } = await introspect(on, rs1, token);
@@ -74,7 +60,7 @@ t.test('RFT-01 RFC 9700 §4.14.2: a refresh issues a new pair', async (t) => {
 
 t.test('RFT-02 RFC 9700 §4.14.2: a spent token after its window ends the family', async (t) => {
   const { first, second, r0, r1 } = await loginAndRotate();
-  await age(second, WINDOW_SECONDS + 1);
+  await age(server, second, WINDOW_SECONDS + 1);
   t.ok(await isActive(first.body.access_token));
   t.ok(await isActive(second.body.access_token));
   isRefused(t, await refresh(server, c1, r0), 'invalid_grant', 'R0, the replay');
@@ -91,7 +77,7 @@ t.test('RFT-02 RFC 9700 §4.14.2: a spent token after its window ends the family
 t.test('RFT-03 FAPI 2.0 SP §5.3.2.1: a retry inside the window gets the same answer', async (t) => {
   for (const caller of [c1, p1]) {
     const { second, r0, r1 } = await loginAndRotate(caller);
-    await age(second, WINDOW_SECONDS - 10);
+    await age(server, second, WINDOW_SECONDS - 10);
     const again = await refresh(server, caller, r0);
     const { expires_in, ...body } = again.body;
     const { expires_in: atFirst, ...bodyAtFirst } = second.body;
@@ -144,12 +130,12 @@ t.test('RFT-05 RFC 9700 §4.14.2: with no window every second showing is a repla
 
 t.test('RFT-09 RFC 9700 §4.14.2: a retry does not make the window longer', async (t) => {
   const { second, r0, r1 } = await loginAndRotate();
-  await age(second, WINDOW_SECONDS - 20);
+  await age(server, second, WINDOW_SECONDS - 20);
   const retried = await refresh(server, c1, r0);
   t.match(retried, { status: 200, body: { refresh_token: r1 } }, '20 s before the end');
-  await age(second, 10);
+  await age(server, second, 10);
   t.equal((await refresh(server, c1, r0)).status, 200, '10 s before the end');
-  await age(second, 10);
+  await age(server, second, 10);
   isRefused(
     t,
     await refresh(server, c1, r0),
@@ -188,7 +174,7 @@ t.test('RFT-22 RFC 9700 §4.14.2: a new password ends every family of the person
 t.test('RFT-24 RFC 9700 §4.14.2: a replay in one family leaves the others alone', async (t) => {
   const { first, second, r0 } = await loginAndRotate();
   const other = await login(server, c1);
-  await age(second, WINDOW_SECONDS + 1);
+  await age(server, second, WINDOW_SECONDS + 1);
   isRefused(t, await refresh(server, c1, r0), 'invalid_grant', 'the replay');
   t.notOk(await isActive(first.body.access_token));
   t.ok(await isActive(other.body.access_token), 'same person, same client, other family');
@@ -233,10 +219,10 @@ t.test(
   async (t) => {
     const { first, second } = await loginAndRotate();
     t.ok(await isActive(first.body.access_token), 'requests in flight do not fail');
-    await age(first, accessTokenLifetimeSeconds - 10);
+    await age(server, first, accessTokenLifetimeSeconds - 10);
     t.ok(await isActive(first.body.access_token), 'until shortly before its own expiry');
     t.ok(await isActive(second.body.access_token));
-    await age(first, 10);
+    await age(server, first, 10);
     t.notOk(await isActive(first.body.access_token), 'and no longer');
 
     const revoked = await loginAndRotate();
@@ -244,7 +230,7 @@ t.test(
     t.notOk(await isActive(revoked.first.body.access_token), 'revocation ends it at once');
 
     const replayed = await loginAndRotate();
-    await age(replayed.second, WINDOW_SECONDS + 1);
+    await age(server, replayed.second, WINDOW_SECONDS + 1);
     await refresh(server, c1, replayed.r0);
     t.notOk(await isActive(replayed.first.body.access_token), 'and so does a replay');
   },

@@ -1,4 +1,7 @@
 /** SQL that puts the rows of token families into states that take long to come about. */
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
+import type { Answer } from './client.ts';
+import type { TestServer } from './server.ts';
 
 const changed = (issuedAt: string, expiresAt: string): string => `array(
     select row(a.digest, a.scope, ${issuedAt}, ${expiresAt})::issued_access_token
@@ -16,3 +19,20 @@ export const expiredAccessTokens = changed(
   'a.issued_at',
   `date_trunc('second', clock_timestamp())`,
 );
+
+/** Lets time pass for one family, while the service lives on. */
+export async function age(
+  { inspect }: TestServer,
+  { body }: Answer,
+  seconds: number,
+): Promise<void> {
+  const familyId = parseOpaqueToken(body.refresh_token)?.familyId;
+  await inspect.query(
+    `with passed as (select $2 * interval '1 second' as time), family as (
+       update token_family set ${shiftedFamily} from passed where id = $1
+     )
+     update server_state
+     set pulse_at = clock_timestamp(), outage_began_at = null, resumed_at = null`,
+    [familyId, seconds],
+  );
+}
