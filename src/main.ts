@@ -17,6 +17,7 @@ import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
 import { version } from './version.ts';
 import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
+import { keepRequestsYoung } from './young-generation.ts';
 
 /**
  * Log lines, written beside the requests. A full disk or a reader that sleeps costs lines, which is
@@ -50,6 +51,7 @@ if (command === 'serve' && rest.length === 0) {
 }
 
 async function serve(): Promise<void> {
+  keepRequestsYoung();
   const config = loadConfig(process.env);
   const logger = pino(loggerOptions(config), log);
   const processes = isLeading(config) ? config.workers + 1 : 1;

@@ -5,11 +5,13 @@ import { createDependencies, type Dependencies } from '../../src/dependencies.ts
 import { createAuthorizationServer } from '../../src/oauth/authorization-server.ts';
 import type { TokenStore } from '../../src/oauth/ports.ts';
 import { uncounted } from '../../src/storage/failure-counters.ts';
+import { keepRequestsYoung } from '../../src/young-generation.ts';
 
 /** Serves until SIGTERM, and says where. */
 export async function serveWith(
   alter: (dependencies: Dependencies, config: Config) => TokenStore,
 ): Promise<void> {
+  keepRequestsYoung();
   const config = loadConfig(process.env);
   const dependencies = await createDependencies(config, {
     isMigrating: false,
