@@ -5,6 +5,7 @@ import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { columnTypes } from './column-types.ts';
 import { ormConfig } from './orm.ts';
+import { setQueryDeadline } from './query-deadline.ts';
 import type { Statement } from './statement.ts';
 
 /** The oldest server that is tested; anything older lacks what the statements use. */
@@ -51,9 +52,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       databaseUrl: options.databaseUrl,
       maximumConnections: options.maximumConnections,
       acquireTimeoutSeconds: options.acquireTimeoutSeconds,
-      // The server gives up first, so that its answer says why; this is for a server that is not there.
-      queryTimeoutSeconds: options.statementTimeoutSeconds + 1,
-      settings: connectionSettings(options),
+      onConnect: (client) => prepareConnection(client, options),
       onPoolCreated: (created) => {
         pool = created;
       },
@@ -110,6 +109,22 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
   };
 }
 
+/** How long a connection's statements wait, for their answer and for rows that others hold. */
+export type StatementTimeouts = Pick<
+  DatabaseOptions,
+  'statementTimeoutSeconds' | 'lockTimeoutSeconds'
+>;
+
+/** Prepares a new connection: its settings, and a deadline for every query. */
+export function prepareConnection(
+  client: pg.ClientBase,
+  timeouts: StatementTimeouts,
+): Promise<unknown> {
+  // The server gives up first, so that its answer says why; this is for a server that is not there.
+  setQueryDeadline(client, timeouts.statementTimeoutSeconds + 1);
+  return client.query(connectionSettings(timeouts));
+}
+
 /**
  * Settings of every connection, made before its first query.
  *
@@ -117,13 +132,14 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
  * would be kept when they are large, so plans are generic and may not scan. Ending a person's families
  * relies on READ COMMITTED, whatever the database's default is.
  */
-export const connectionSettings = (
-  options: Pick<DatabaseOptions, 'statementTimeoutSeconds' | 'lockTimeoutSeconds'>,
-): string =>
+const connectionSettings = ({
+  statementTimeoutSeconds,
+  lockTimeoutSeconds,
+}: StatementTimeouts): string =>
   [
-    `set statement_timeout = '${options.statementTimeoutSeconds}s'`,
-    `set lock_timeout = '${options.lockTimeoutSeconds}s'`,
-    `set idle_in_transaction_session_timeout = '${options.statementTimeoutSeconds * 2}s'`,
+    `set statement_timeout = '${statementTimeoutSeconds}s'`,
+    `set lock_timeout = '${lockTimeoutSeconds}s'`,
+    `set idle_in_transaction_session_timeout = '${statementTimeoutSeconds * 2}s'`,
     "set default_transaction_isolation = 'read committed'",
     // Whatever the database's defaults are: in another form, digests and instants would be misread.
     "set bytea_output = 'hex'",

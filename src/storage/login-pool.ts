@@ -1,6 +1,6 @@
 /** A few connections for logins until their password is verified: work that anybody can cause at will. */
 import pg from 'pg';
-import { connectionSettings, type Database, runOn } from './database.ts';
+import { type Database, prepareConnection, runOn } from './database.ts';
 import { IDLE_CONNECTION_MILLISECONDS } from './orm.ts';
 
 export interface LoginPoolOptions {
@@ -23,20 +23,17 @@ export interface LoginBounds {
 /** Opens no connection before it is asked for something. */
 export function openLoginPool(options: LoginPoolOptions): LoginPool {
   const { databaseUrl, maximumConnections, deadlineSeconds } = options;
-  const settings = connectionSettings({
+  const timeouts = {
     statementTimeoutSeconds: deadlineSeconds,
     lockTimeoutSeconds: deadlineSeconds,
-  });
+  };
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: maximumConnections,
     idleTimeoutMillis: IDLE_CONNECTION_MILLISECONDS,
     application_name: 'heirloom',
     connectionTimeoutMillis: deadlineSeconds * 1000,
-    query_timeout: (deadlineSeconds + 1) * 1000,
-    onConnect: async (client) => {
-      await client.query(settings);
-    },
+    onConnect: (client) => prepareConnection(client, timeouts),
   });
   // A connection that is lost is noticed by whoever uses it; unheard errors would end the process.
   pool.on('error', () => {});

@@ -16,10 +16,8 @@ export interface OrmOptions {
   readonly maximumConnections: number;
   /** How long a request waits for a free connection, and a connection for the server. */
   readonly acquireTimeoutSeconds: number;
-  /** How long a query waits for its answer; a silent network would keep it waiting for ever. */
-  readonly queryTimeoutSeconds?: number;
-  /** Statements that every new connection runs before it is used. */
-  readonly settings?: string;
+  /** Prepares every new connection before it is used. */
+  readonly onConnect?: (client: ClientBase) => Promise<unknown>;
   readonly onPoolCreated?: (pool: Pool) => void;
 }
 
@@ -39,10 +37,7 @@ export function ormConfig(options: OrmOptions) {
       connectionString: options.databaseUrl,
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',
-      ...(options.queryTimeoutSeconds && { query_timeout: options.queryTimeoutSeconds * 1000 }),
-      ...(options.settings && {
-        onConnect: (client: ClientBase) => client.query(options.settings as string),
-      }),
+      ...(options.onConnect && { onConnect: options.onConnect }),
       ...(options.onPoolCreated && { onPoolCreated: options.onPoolCreated }),
     },
     migrations: {

@@ -9,6 +9,8 @@ export interface Proxy {
   cut(): void;
   /** Lets connections through again. */
   restore(): void;
+  /** Lets nothing more through on connections that are open now, which stay open. */
+  silence(): void;
 }
 
 /** @param onBytes sees what goes through, in either direction */
@@ -56,6 +58,9 @@ export async function startProxy(
     cut,
     restore: () => {
       isCut = false;
+    },
+    silence: () => {
+      for (const socket of sockets) socket.unpipe().pause();
     },
   };
 }
