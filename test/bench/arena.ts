@@ -96,6 +96,10 @@ const homes: Readonly<Record<ServerContestant, Home>> = {
   heirloom: { file: heirloomFile, database: 'bench_heirloom' },
   'heirloom-small': { file: heirloomFile, database: 'bench_heirloom_small' },
   'heirloom-huge': { file: heirloomFile, database: 'bench_heirloom_huge' },
+  'heirloom-with-coalescing': {
+    file: 'heirloom-with-coalescing.ts',
+    database: 'bench_heirloom',
+  },
   'heirloom-without-coalescing': {
     file: 'heirloom-without-coalescing.ts',
     database: 'bench_heirloom',

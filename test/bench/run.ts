@@ -31,8 +31,7 @@ async function run(options: Options): Promise<void> {
   const rounds = new Map<RowName, Map<Contestant, Measured[]>>();
   const record = async (row: Row, round: number): Promise<void> => {
     const present = row.contestants.filter((each) => isPresent(arena, each));
-    // Nobody always comes first, or always after the same one.
-    for (const contestant of round % 2 === 0 ? present : present.toReversed()) {
+    for (const contestant of inOrderOf(round, present)) {
       const measured = await measure(arena, row, contestant, { ...options, round });
       if (measured === undefined) {
         say(`${row.title}, ${labels[contestant]}`, 'nothing left to ask');
@@ -59,6 +58,13 @@ async function run(options: Options): Promise<void> {
   await write('results.svg', resultsChart(report));
   await write('growth.svg', growthChart(report));
   say('done', `results.json, results.svg and growth.svg in ${options.outputDirectory}`);
+}
+
+/** The places go round, so that nobody comes first or last more often than others; each second round backwards. */
+function inOrderOf<Item>(round: number, items: readonly Item[]): Item[] {
+  const first = round % items.length;
+  const rotated = [...items.slice(first), ...items.slice(0, first)];
+  return round % 2 === 0 ? rotated : rotated.toReversed();
 }
 
 const isPresent = ({ servers }: Arena, contestant: Contestant): boolean =>
