@@ -1,7 +1,12 @@
 /** Queries that wait for their answer for a limited time. */
-import type { Client, ClientBase } from 'pg';
+import type { ClientBase, Connection } from 'pg';
 
 type Query = (...words: unknown[]) => unknown;
+
+/** What node-postgres has and its types leave out. */
+interface Connected {
+  readonly connection: Connection;
+}
 
 /**
  * Ends a connection when one of its queries, by callback or promise, has no answer in time; the query
@@ -13,24 +18,29 @@ type Query = (...words: unknown[]) => unknown;
  */
 export function setQueryDeadline(client: ClientBase, seconds: number): void {
   const query = client.query.bind(client) as Query;
-  const startTimer = () =>
-    setTimeout(() => {
-      (client as Client).end();
-    }, seconds * 1000);
+  // Not `end`, which waits for the server where one query was refused and the next has not been sent.
+  const giveUp = () => {
+    const { stream } = (client as unknown as Connected).connection;
+    stream.destroy(new Error(`no answer within ${seconds} s`));
+  };
   const queryInTime: Query = (...words) => {
+    // Before the query, which calls back at once when its values cannot be written.
+    const timer = setTimeout(giveUp, seconds * 1000);
     const callback = words.at(-1);
-    if (typeof callback !== 'function') {
-      const answer = query(...words) as Promise<unknown>;
-      const timer = startTimer();
-      return answer.finally(() => clearTimeout(timer));
-    }
     const answered: Query = (...outcome) => {
       clearTimeout(timer);
-      callback(...outcome);
+      (callback as Query)(...outcome);
     };
-    query(...words.slice(0, -1), answered);
-    const timer = startTimer();
-    return undefined;
+    try {
+      if (typeof callback === 'function') return query(...words.slice(0, -1), answered);
+      const answer = query(...words);
+      if (answer instanceof Promise) return answer.finally(() => clearTimeout(timer));
+      clearTimeout(timer);
+      return answer;
+    } catch (error) {
+      clearTimeout(timer);
+      throw error;
+    }
   };
   Object.assign(client, { query: queryInTime });
 }
