@@ -110,10 +110,7 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
 }
 
 /** How long a connection's statements wait, for their answer and for rows that others hold. */
-export type StatementTimeouts = Pick<
-  DatabaseOptions,
-  'statementTimeoutSeconds' | 'lockTimeoutSeconds'
->;
+type StatementTimeouts = Pick<DatabaseOptions, 'statementTimeoutSeconds' | 'lockTimeoutSeconds'>;
 
 /** Prepares a new connection: its settings, and a deadline for every query. */
 export function prepareConnection(

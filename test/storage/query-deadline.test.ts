@@ -1,4 +1,5 @@
 /** On a connection that has fallen silent no query waits for ever, and nobody gets that connection again. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../src/config.ts';
 import { type Database, openDatabase } from '../../src/storage/database.ts';
@@ -67,7 +68,7 @@ t.test('a query that was answered in time leaves its connection alone', async (t
     return row?.pid;
   };
   const before = await backend();
-  await new Promise((resolve) => setTimeout(resolve, (TIMEOUT_SECONDS + 1.2) * 1000));
+  await delay((TIMEOUT_SECONDS + 1.2) * 1000);
   t.equal(await backend(), before);
 });
 
