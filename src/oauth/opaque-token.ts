@@ -54,7 +54,7 @@ export type PresentedToken = PresentedAccessToken | PresentedRefreshToken;
 /** SHA-256, the only form in which a token's secret parts or a client secret are stored. */
 export const digest = (secret: Buffer | string): Buffer =>
   // By way of text: Node allocates a buffer of its own outside its pool for each digest.
-  Buffer.from(hash('sha256', secret, 'hex'), 'hex');
+  Buffer.from(hash('sha256', secret, 'latin1'), 'latin1');
 
 /** Compares two digests in constant time. */
 export const isSameDigest = (one: Buffer, other: Buffer): boolean =>
@@ -100,7 +100,7 @@ export interface SuccessorSecrets {
  */
 export function deriveSuccessor(successorSalt: Buffer, presentedSecret: Buffer): SuccessorSecrets {
   const input = Buffer.concat([FIRST_BLOCK, presentedSecret, SUCCESSOR_LABEL, successorSalt]);
-  const secrets = Buffer.from(hash('sha512', input, 'hex'), 'hex');
+  const secrets = Buffer.from(hash('sha512', input, 'latin1'), 'latin1');
   return {
     refreshSecret: secrets.subarray(0, SECRET_BYTES),
     accessSecret: secrets.subarray(SECRET_BYTES),

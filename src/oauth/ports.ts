@@ -58,6 +58,8 @@ export interface NewFamily {
 
 export interface Rotation {
   readonly familyId: string;
+  /** `FamilyLineage.place`, as read when the decision was made. */
+  readonly place: string;
   readonly client: Client;
   readonly presentedDigest: Buffer;
   readonly successorDigest: Buffer;

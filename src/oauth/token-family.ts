@@ -30,6 +30,8 @@ export interface FamilyLineage {
   readonly currentDigest: Buffer;
   /** The rotation that made the current token; undefined before the first one. */
   readonly rotation: FamilyRotation | undefined;
+  /** Where the store read the family: a rotation need not search for it again. */
+  readonly place: string;
 }
 
 export interface FamilyRotation {
@@ -51,7 +53,7 @@ export const OUTAGE_AFTER_SECONDS = 15;
 
 /** What a presented refresh token means. Only `rotate`, `retry` and `replay` change anything. */
 export type RefreshDecision =
-  | { readonly kind: 'rotate'; readonly family: TokenFamily }
+  | { readonly kind: 'rotate'; readonly family: TokenFamily; readonly lineage: FamilyLineage }
   | { readonly kind: 'retry'; readonly family: TokenFamily; readonly rotation: FamilyRotation }
   | { readonly kind: 'replay' }
   | { readonly kind: 'another-clients' }
@@ -95,7 +97,9 @@ export function decideRefresh(
 
   const isIdle = family.idleExpiresAt <= now;
   if (isSameDigest(presented.secretDigest, lineage.currentDigest)) {
-    return isIdle ? refuse('refresh token was idle for too long') : { kind: 'rotate', family };
+    return isIdle
+      ? refuse('refresh token was idle for too long')
+      : { kind: 'rotate', family, lineage };
   }
   const { rotation } = lineage;
   if (

@@ -52,6 +52,19 @@ export const uuidArray = encoderOf<string>({
   },
 });
 
+const PLACE = /^\((\d+),(\d+)\)$/;
+
+/** `tid[]`, of places as PostgreSQL writes them: `(block,offset)`. */
+export const tidArray = encoderOf<string>({
+  typeId: 27,
+  sizeOf: () => 6,
+  write: (array, value, offset) => {
+    const [, block, item] = PLACE.exec(value) ?? [];
+    if (block === undefined || item === undefined) throw new TypeError('not a place');
+    array.writeUInt16BE(Number(item), array.writeUInt32BE(Number(block), offset));
+  },
+});
+
 /** Dimensions, whether there are nulls, element type; then length and lower bound of the only dimension. */
 const HEADER_BYTES = 20;
 

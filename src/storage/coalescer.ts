@@ -70,15 +70,18 @@ export function createCoalescer<Request, Row extends OrdinalRow>(
   const takeBatch = (): Waiting<Request, Row>[] => {
     if (keyOf === undefined) return waiting.splice(0, maximumBatch);
     const batch: Waiting<Request, Row>[] = [];
-    const left: Waiting<Request, Row>[] = [];
+    const passedOver: Waiting<Request, Row>[] = [];
     const keys = new Set<string>();
+    let taken = 0;
     for (const each of waiting) {
+      if (batch.length === maximumBatch) break;
+      taken++;
       const key = keyOf(each.request);
-      if (batch.length === maximumBatch || keys.has(key)) left.push(each);
+      if (keys.has(key)) passedOver.push(each);
       else batch.push(each);
       keys.add(key);
     }
-    waiting = left;
+    waiting = [...passedOver, ...waiting.slice(taken)];
     return batch;
   };
 

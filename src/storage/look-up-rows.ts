@@ -78,14 +78,16 @@ type FamilyColumns = [
   isSuspended: boolean,
 ];
 
+/** Of a digest, and of a salt. */
+const DIGEST_BYTES = 32;
+
 type LineageColumns = [
-  lineageDigest: Bytes,
+  /** Digests of the lineage and of the current token; after a rotation the previous digest and the salt. */
+  bytes: Bytes,
   generation: number,
-  currentDigest: Bytes,
-  previousDigest: Bytes | null,
-  successorSalt: Bytes | null,
   rotatedAt: Instant | null,
   retryUntil: Instant | null,
+  place: string,
 ];
 
 type AccessTokenColumns = [scope: string, issuedAt: Instant, expiresAt: Instant];
@@ -254,28 +256,23 @@ function familyFrom(json: string, lineage: string | null): TokenFamily {
 }
 
 function lineageFrom(json: string): FamilyLineage {
-  const [
-    lineageDigest,
-    generation,
-    currentDigest,
-    previousDigest,
-    successorSalt,
-    rotatedAt,
-    retryUntil,
-  ] = JSON.parse(json) as LineageColumns;
-  const isRotated = previousDigest && successorSalt && rotatedAt && retryUntil;
+  const [text, generation, rotatedAt, retryUntil, place] = JSON.parse(json) as LineageColumns;
+  const bytes = bytesFrom(text);
+  const part = (index: number) => bytes.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
   return {
-    lineageDigest: bytesFrom(lineageDigest),
+    lineageDigest: part(0),
     generation,
-    currentDigest: bytesFrom(currentDigest),
-    rotation: isRotated
-      ? {
-          previousDigest: bytesFrom(previousDigest),
-          successorSalt: bytesFrom(successorSalt),
-          rotatedAt: new Date(rotatedAt),
-          retryUntil: new Date(retryUntil),
-        }
-      : undefined,
+    currentDigest: part(1),
+    rotation:
+      rotatedAt !== null && retryUntil !== null
+        ? {
+            previousDigest: part(2),
+            successorSalt: part(3),
+            rotatedAt: new Date(rotatedAt),
+            retryUntil: new Date(retryUntil),
+          }
+        : undefined,
+    place,
   };
 }
 

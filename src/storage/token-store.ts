@@ -9,7 +9,7 @@ import {
   pulseStatement,
   recordSecurityEventStatement,
 } from './background-statements.ts';
-import { byteaArray, int4Array, textArray, uuidArray } from './binary-array.ts';
+import { byteaArray, int4Array, textArray, tidArray, uuidArray } from './binary-array.ts';
 import { createCoalescer, type OrdinalRow } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
 import {
@@ -74,7 +74,7 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
    */
   const waitForRow = async <Row>(
     familyId: string,
-    work: (run: Database['run']) => Promise<Row[]>,
+    work: (run: Database['run'], place: string) => Promise<Row[]>,
   ): Promise<Row | undefined> => {
     const ahead = waitingForRow.get(familyId);
     const isFull = waitingForRow.size >= MAXIMUM_FAMILIES_WAITED_FOR;
@@ -84,8 +84,8 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
       return undefined;
     }
     const rows = database.transaction(async (run) => {
-      await run(lockFamilyStatement, [familyId]);
-      return work(run);
+      const [locked] = await run<{ place: string }>(lockFamilyStatement, [familyId]);
+      return locked === undefined ? [] : work(run, locked.place);
     });
     waitingForRow.set(familyId, rows);
     try {
@@ -146,8 +146,8 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
       const first = await rotate(rotation);
       const row =
         first.outcome === 'not_locked'
-          ? await waitForRow(rotation.familyId, (run) =>
-              run<RotateRow>(rotateStatement, rotateValues([rotation])),
+          ? await waitForRow(rotation.familyId, (run, place) =>
+              run<RotateRow>(rotateStatement, rotateValues([{ ...rotation, place }])),
             )
           : first;
       return row?.outcome === 'rotated' ? issuedOrLost([row]) : { outcome: 'lost' };
@@ -244,6 +244,7 @@ const issuedOrLost = ([row]: readonly ExpiresInRow[]): IssueOutcome =>
 /** The bind parameters of a batch: an array per column, in the order of the requests. */
 const rotateValues = (rotations: readonly Rotation[]): unknown[] => [
   uuidArray(rotations.map(({ familyId }) => familyId)),
+  tidArray(rotations.map(({ place }) => place)),
   byteaArray(rotations.map(({ presentedDigest }) => presentedDigest)),
   byteaArray(rotations.map(({ successorDigest }) => successorDigest)),
   byteaArray(rotations.map(({ successorSalt }) => successorSalt)),

@@ -7,6 +7,7 @@ import {
   byteaArray,
   int4Array,
   textArray,
+  tidArray,
   uuidArray,
 } from '../../src/storage/binary-array.ts';
 import { createTestDatabase } from '../support/database.ts';
@@ -45,6 +46,20 @@ t.test('bytea', async () => {
   await arrivesAsGiven('bytea', byteaArray, octets);
 });
 
+t.test('tid', async () => {
+  const blocks = fc.nat(2 ** 32 - 2);
+  const items = fc.integer({ min: 1, max: 2 ** 16 - 1 });
+  const places = fc.tuple(blocks, items).map(([block, item]) => `(${block},${item})`);
+  const arrays = fc.array(fc.option(places), { maxLength: 70 });
+  await fc.assert(
+    fc.asyncProperty(arrays, async (array) => {
+      const { rows } = await inspect.query('select $1::tid[]::text[] as echo', [tidArray(array)]);
+      return isDeepStrictEqual(rows[0].echo, array);
+    }),
+    { numRuns: 60 },
+  );
+});
+
 t.test('what a type cannot hold is refused as a mistake of the statement', async (t) => {
   await t.rejects(echo('text', textArray(['a\0b'])), { code: '22021' });
 });
@@ -52,6 +67,12 @@ t.test('what a type cannot hold is refused as a mistake of the statement', async
 t.test('half a UUID is refused before it is sent', async (t) => {
   for (const text of ['', '01234567-89ab', 'not a uuid at all, but long enough!!']) {
     t.throws(() => uuidArray([text]), TypeError, text);
+  }
+});
+
+t.test('what is no place is refused before it is sent', async (t) => {
+  for (const text of ['', '(1)', '1,2', '(1,2', '(-1,2)', '(1,70000)', '(4294967296,1)']) {
+    t.throws(() => tidArray([text]), text);
   }
 });
 

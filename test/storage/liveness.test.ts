@@ -57,15 +57,23 @@ const issueAdditional = ({ client, presented }: Held) =>
     accessToken: { digest: digest(generateSecret()), scope: new Set(['read']) },
   });
 
-const rotate = ({ client, presented }: Held) =>
+/** Rotates where the row is now, so that what is refused is the family and not an old place. */
+const rotate = async ({ client, presented }: Held) =>
   tokens.rotate({
     familyId: presented.familyId,
+    place: await placeOf(presented),
     client,
     presentedDigest: presented.secretDigest,
     successorDigest: digest(generateSecret()),
     successorSalt: generateSecret(),
     accessToken: { digest: digest(generateSecret()), scope: new Set(['read']) },
   });
+
+async function placeOf({ familyId }: PresentedRefreshToken): Promise<string> {
+  const query = 'select ctid as place from token_family where id = $1';
+  const { rows } = await server.inspect.query(query, [familyId]);
+  return rows[0]?.place ?? '(0,1)';
+}
 
 /** Changes the family's own row. */
 const change = ({ presented }: Held, assignment: string) =>

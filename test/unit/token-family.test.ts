@@ -48,6 +48,7 @@ const rotated: FamilyLineage = {
   generation: 2,
   currentDigest: current.secretDigest,
   rotation,
+  place: '(0,1)',
 };
 
 const alive: TokenFamily = {
@@ -180,7 +181,11 @@ t.test(
 t.test('decideRefresh rotates the current token until it was idle for too long', async (t) => {
   const idle = { kind: 'refuse', detail: 'refresh token was idle for too long' };
   const family = (idleExpiresAt: Date) => ({ ...alive, idleExpiresAt });
-  t.strictSame(decide(alive, current), { kind: 'rotate', family: alive });
+  t.strictSame(decide(alive, current), {
+    kind: 'rotate',
+    family: alive,
+    lineage: rotated,
+  });
   t.equal(decide(unrotated, current).kind, 'rotate', 'the first one of a family');
   t.equal(decide(family(at(MOMENT)), current).kind, 'rotate', 'a moment before');
   t.strictSame(decide(family(now), current), idle, 'at this very instant');

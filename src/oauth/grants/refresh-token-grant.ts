@@ -19,6 +19,7 @@ import type { LookUp, TokenStore } from '../ports.ts';
 import { grantScope, isWithinScope } from '../scope.ts';
 import {
   decideRefresh,
+  type FamilyLineage,
   type FamilyRotation,
   isHeldBy,
   isPulseOverdue,
@@ -114,7 +115,7 @@ async function decideAndApply(
       });
     }
     case 'rotate':
-      return rotate(tokens, request, presented, decision.family);
+      return rotate(tokens, request, presented, decision);
     case 'retry':
       return retry(tokens, request, presented, decision);
   }
@@ -125,13 +126,14 @@ async function rotate(
   tokens: TokenStore,
   request: AuthenticatedTokenRequest,
   presented: PresentedRefreshToken,
-  family: TokenFamily,
+  { family, lineage }: { family: TokenFamily; lineage: FamilyLineage },
 ): Promise<IssuedTokens | 'changed'> {
   const grantedScope = grantScope(request.requestedScope, family.scope);
   const successorSalt = generateSecret();
   const { refreshSecret, accessSecret } = deriveSuccessor(successorSalt, presented.secret);
   const rotated = await tokens.rotate({
     familyId: family.familyId,
+    place: lineage.place,
     client: request.client,
     presentedDigest: presented.secretDigest,
     successorDigest: digest(refreshSecret),
