@@ -195,16 +195,17 @@ const secondsLeft = `
 /**
  * Rotates: compare-and-set of the current digest, and the access token that comes with it.
  *
- * A row is looked for in the place where it was read, which saves a search of the largest index; whoever
- * writes a row moves it. Locks are taken in id order and never waited for, so statements cannot block
- * each other in a circle. A row is judged as it was locked and updated in the place where it was locked;
- * if that is a version newer than the statement's snapshot, nothing is found there.
+ * A row is looked for in the place where it was read, which saves a search of the largest index; while
+ * the table is small, that is a filter of the search. Locks are taken in id order and never waited for, so
+ * statements cannot block each other in a circle. A row is judged as it was locked and updated in the
+ * place where it was locked.
  *
- * A family that was rotated or has died since it was read answers `lost`. One that somebody else has locked,
- * or that was written otherwise, answers `not_locked`: its lock has to be waited for.
+ * A family that was rotated or has died since it was read answers `lost`. Whoever writes a row moves it: one
+ * that was written otherwise answers `moved` and its new place. One that somebody else has locked answers
+ * `not_locked`, and so does one that was written after the statement's snapshot: the lock has to be
+ * waited for, and tells.
  *
- * Indexes: client_pkey, server_state_pkey, resource_owner_disabled_index and, for `not_locked` alone,
- * token_family_pkey.
+ * Indexes: token_family_pkey, client_pkey, server_state_pkey, resource_owner_disabled_index.
  */
 export const rotateStatement: Statement = {
   name: 'heirloom-rotate',
@@ -242,16 +243,20 @@ export const rotateStatement: Statement = {
     returning l.ordinal, f.idle_expires_at, (f.access_tokens[1]).expires_at as access_expires_at
   )
   select
-    ordinal::int as ordinal, 'rotated' as outcome,${secondsLeft}
+    ordinal::int as ordinal, 'rotated' as outcome, null as place,${secondsLeft}
   from rotated
   union all
   select
-    ordinal::int,
-    case when ordinal not in (select ordinal from locked) and (
-      select f.current_digest = r.presented_digest and f.revoked_at is null
-      from token_family f where f.id = r.family_id
-    ) then 'not_locked' else 'lost' end, null, null
-  from request r where ordinal not in (select ordinal from rotated)`,
+    r.ordinal::int,
+    case
+      when r.ordinal in (select ordinal from locked) or f.id is null then 'lost'
+      when f.current_digest <> r.presented_digest or f.revoked_at is not null then 'lost'
+      when f.ctid <> r.place_read then 'moved'
+      else 'not_locked'
+    end,
+    f.ctid, null, null
+  from request r left join token_family f on f.id = r.family_id
+  where r.ordinal not in (select ordinal from rotated)`,
 };
 
 /**

@@ -255,23 +255,25 @@ function familyFrom(json: string, lineage: string | null): TokenFamily {
   };
 }
 
-function lineageFrom(json: string): FamilyLineage {
+function lineageFrom(json: string): FamilyLineage | undefined {
   const [text, generation, rotatedAt, retryUntil, place] = JSON.parse(json) as LineageColumns;
   const bytes = bytesFrom(text);
+  const isRotated = rotatedAt !== null && retryUntil !== null;
+  // In damaged bytes one digest could pass for another, so there is nothing to compare with.
+  if (bytes.length !== (isRotated ? 4 : 2) * DIGEST_BYTES) return undefined;
   const part = (index: number) => bytes.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
   return {
     lineageDigest: part(0),
     generation,
     currentDigest: part(1),
-    rotation:
-      rotatedAt !== null && retryUntil !== null
-        ? {
-            previousDigest: part(2),
-            successorSalt: part(3),
-            rotatedAt: new Date(rotatedAt),
-            retryUntil: new Date(retryUntil),
-          }
-        : undefined,
+    rotation: isRotated
+      ? {
+          previousDigest: part(2),
+          successorSalt: part(3),
+          rotatedAt: new Date(rotatedAt),
+          retryUntil: new Date(retryUntil),
+        }
+      : undefined,
     place,
   };
 }

@@ -143,13 +143,13 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     async rotate(rotation) {
-      const first = await rotate(rotation);
-      const row =
-        first.outcome === 'not_locked'
-          ? await waitForRow(rotation.familyId, (run, place) =>
-              run<RotateRow>(rotateStatement, rotateValues([{ ...rotation, place }])),
-            )
-          : first;
+      let row: RotateRow | undefined = await rotate(rotation);
+      if (row.outcome === 'moved') row = await rotate({ ...rotation, place: row.place });
+      if (row.outcome === 'moved' || row.outcome === 'not_locked') {
+        row = await waitForRow(rotation.familyId, (run, place) =>
+          run<RotateRow>(rotateStatement, rotateValues([{ ...rotation, place }])),
+        );
+      }
       return row?.outcome === 'rotated' ? issuedOrLost([row]) : { outcome: 'lost' };
     },
 
@@ -220,9 +220,12 @@ interface ExpiresInRow {
   refresh_expires_in_seconds: number;
 }
 
-interface RotateRow extends ExpiresInRow, OrdinalRow {
-  outcome: 'rotated' | 'lost' | 'not_locked';
-}
+type RotateRow = OrdinalRow &
+  (
+    | ({ outcome: 'rotated' } & ExpiresInRow)
+    | { outcome: 'moved'; place: string }
+    | { outcome: 'lost' | 'not_locked' }
+  );
 
 interface RevokedRow {
   outcome: 'revoked' | 'not_locked';

@@ -6,6 +6,7 @@ import * as hot from '../../src/storage/hot-statements.ts';
 import * as people from '../../src/storage/resource-owner-statements.ts';
 import type { Statement } from '../../src/storage/statement.ts';
 import { createCast } from '../support/fixtures.ts';
+import { seedFamilies } from '../support/seed.ts';
 import { startServer } from '../support/server.ts';
 
 const server = await startServer(t);
@@ -69,34 +70,25 @@ t.test('on empty tables', async (t) => {
 t.test(
   'on tables that are known to be small, whose plans are kept when they have grown',
   async (t) => {
-    await seed(1, 60);
+    await seedFamilies(server, 1, 60);
     await server.inspect.query('analyze');
     await findNoScans(t);
   },
 );
 
 t.test('on seeded tables, analyzed or not', async (t) => {
-  await seed(61, 5000);
+  await seedFamilies(server, 61, 5000);
   await findNoScans(t);
   await server.inspect.query('analyze');
   await findNoScans(t);
 });
 
-/** People with two families each. */
-function seed(first: number, last: number): Promise<unknown> {
-  return server.inspect.query(
-    `insert into resource_owner (username)
-     select 'person-' || n from generate_series(${first}, ${last}) n;
-     insert into token_family (
-       id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
-       started_at, idle_expires_at, expires_at, access_tokens
-     )
-     select gen_random_uuid(), sha256(o.id::text::bytea), sha256(o.username::bytea), c.key, o.id,
-       'read', '{}', now(), now() + interval '7 days', now() + interval '30 days',
-       array[row(
-         sha256(random()::text::bytea), 'read', now(), now() + interval '15 minutes'
-       )::issued_access_token]
-     from resource_owner o, client c where c.client_id in ('C1', 'P1')
-       and o.username in (select 'person-' || n from generate_series(${first}, ${last}) n)`,
+t.test('a rotation does not search a large table for what was read just now', async (t) => {
+  const plan = await genericPlan(hot.rotateStatement);
+  const ofFamilies = plan.filter((node) => node['Relation Name'] === 'token_family');
+  t.strictSame(
+    ofFamilies.map((node) => node['Node Type']),
+    // Locks, updates where it locked, and searches for those only that it could not lock.
+    ['Tid Scan', 'ModifyTable', 'Tid Scan', 'Index Scan'],
   );
-}
+});

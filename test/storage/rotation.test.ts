@@ -2,7 +2,7 @@
  * A rotation looks for its family where the family was read, and whoever writes a row moves it. It is done
  * all the same unless something that it depends on has changed, and no other row is ever touched.
  */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { Client } from '../../src/oauth/client.ts';
 import {
   digest,
@@ -12,9 +12,10 @@ import {
 } from '../../src/oauth/opaque-token.ts';
 import type { Rotation } from '../../src/oauth/ports.ts';
 import { createCast, login } from '../support/fixtures.ts';
+import { seedFamilies } from '../support/seed.ts';
 import { startServer } from '../support/server.ts';
 
-const server = await startServer(t);
+const server = await startServer(t, { isRateLimitOn: false });
 const { p1 } = await createCast(server);
 const { tokens } = server.dependencies;
 
@@ -34,6 +35,9 @@ async function decideRotation(): Promise<Rotation> {
   };
 }
 
+const decideRotations = (count: number) =>
+  Promise.all(Array.from({ length: count }, decideRotation));
+
 interface Stored {
   place: string;
   current_digest: Buffer;
@@ -48,69 +52,121 @@ async function stored({ familyId }: Rotation): Promise<Stored> {
   return rows[0] as Stored;
 }
 
-const writeOtherwise = ({ familyId }: Rotation) =>
-  server.inspect.query(`update token_family set device_label = 'laptop' where id = $1`, [familyId]);
+const change = ({ familyId }: Rotation, assignment: string) =>
+  server.inspect.query(`update token_family set ${assignment} where id = $1`, [familyId]);
 
-t.test('where it was read', async (t) => {
-  const rotation = await decideRotation();
-  t.match(await stored(rotation), { place: rotation.place, generation: 0 });
-  t.match(await tokens.rotate(rotation), { outcome: 'issued' });
-  t.match(await stored(rotation), { current_digest: rotation.successorDigest, generation: 1 });
-});
+const writeOtherwise = (rotation: Rotation) => change(rotation, `device_label = 'laptop'`);
 
-t.test('a family that was written since it was read, and not rotated', async (t) => {
-  const rotation = await decideRotation();
-  await writeOtherwise(rotation);
-  t.not((await stored(rotation)).place, rotation.place, 'its row has moved');
-  t.match(await tokens.rotate(rotation), { outcome: 'issued' });
-  t.match(await stored(rotation), { current_digest: rotation.successorDigest, generation: 1 });
-});
-
-t.test('several of them in one statement, with one that has not moved', async (t) => {
-  const rotations = await Promise.all(Array.from({ length: 5 }, decideRotation));
-  await Promise.all(rotations.slice(1).map(writeOtherwise));
-  for (const outcome of await Promise.all(rotations.map(tokens.rotate))) {
-    t.match(outcome, { outcome: 'issued' });
-  }
-  for (const rotation of rotations) t.match(await stored(rotation), { generation: 1 });
-});
-
-t.test('a family that somebody holds and then writes', async (t) => {
-  const rotation = await decideRotation();
+/** Holds the rows of families while something is tried. */
+async function whileHeld<T>(families: readonly Rotation[], work: () => Promise<T>): Promise<T> {
   await server.inspect.query('begin');
-  await writeOtherwise(rotation);
-  const rotated = tokens.rotate(rotation);
-  await server.inspect.query('select pg_sleep(0.2)');
-  await server.inspect.query('commit');
-  t.match(await rotated, { outcome: 'issued' });
-  t.match(await stored(rotation), { current_digest: rotation.successorDigest, generation: 1 });
-});
+  try {
+    await server.inspect.query('select from token_family where id = any($1) for update', [
+      families.map(({ familyId }) => familyId),
+    ]);
+    return await work();
+  } finally {
+    await server.inspect.query('commit');
+  }
+}
 
-t.test('a family that was rotated since it was read', async (t) => {
-  const rotation = await decideRotation();
-  const second = { ...rotation, successorDigest: digest(generateSecret()) };
-  t.match(await tokens.rotate(rotation), { outcome: 'issued' });
-  t.strictSame(await tokens.rotate(second), { outcome: 'lost' });
-  t.strictSame(
-    await tokens.rotate({ ...second, place: (await stored(rotation)).place }),
-    { outcome: 'lost' },
-    'nor where it is now',
-  );
-  t.match(await stored(rotation), { current_digest: rotation.successorDigest, generation: 1 });
-});
+async function isRotatedBy(t: Test, rotation: Rotation): Promise<void> {
+  const expected = { current_digest: rotation.successorDigest, generation: 1 };
+  t.match(await stored(rotation), expected);
+}
 
-t.test('a place where another family is by now', async (t) => {
-  const [rotation, other] = [await decideRotation(), await decideRotation()];
-  t.match(await tokens.rotate({ ...rotation, place: other.place }), { outcome: 'issued' });
-  t.match(await stored(rotation), { current_digest: rotation.successorDigest, generation: 1 });
-  t.match(await stored(other), { place: other.place, generation: 0 }, 'which is left alone');
-});
+async function rotateEverything(t: Test): Promise<void> {
+  await t.test('where it was read', async (t) => {
+    const rotation = await decideRotation();
+    t.match(await stored(rotation), { place: rotation.place, generation: 0 });
+    t.match(await tokens.rotate(rotation), { outcome: 'issued' });
+    await isRotatedBy(t, rotation);
+  });
 
-t.test('a place that no page has, and a family that is gone', async (t) => {
-  const rotation = await decideRotation();
-  const nowhere = { ...rotation, place: '(4294967294,1)' };
-  t.match(await tokens.rotate(nowhere), { outcome: 'issued' });
-  const gone = await decideRotation();
-  await server.inspect.query('delete from token_family where id = $1', [gone.familyId]);
-  t.strictSame(await tokens.rotate(gone), { outcome: 'lost' });
+  await t.test('written since it was read, and not rotated', async (t) => {
+    const rotation = await decideRotation();
+    await writeOtherwise(rotation);
+    t.not((await stored(rotation)).place, rotation.place, 'its row has moved');
+    t.match(await tokens.rotate(rotation), { outcome: 'issued' });
+    await isRotatedBy(t, rotation);
+  });
+
+  await t.test('several of them in one statement, with one that has not moved', async (t) => {
+    const rotations = await decideRotations(8);
+    for (const moved of rotations.slice(1)) await writeOtherwise(moved);
+    for (const outcome of await Promise.all(rotations.map(tokens.rotate))) {
+      t.match(outcome, { outcome: 'issued' });
+    }
+    for (const rotation of rotations) await isRotatedBy(t, rotation);
+  });
+
+  await t.test('moved, while as many rows are held as may be waited for', async (t) => {
+    const held = await decideRotations(4);
+    const moved = await decideRotation();
+    await writeOtherwise(moved);
+    const waiting = await whileHeld(held, async () => {
+      const rotations = held.map(tokens.rotate);
+      t.match(await tokens.rotate(moved), { outcome: 'issued' }, 'waits for nobody');
+      return { rotations };
+    });
+    for (const outcome of await Promise.all(waiting.rotations)) {
+      t.match(outcome, { outcome: 'issued' });
+    }
+    for (const rotation of [moved, ...held]) await isRotatedBy(t, rotation);
+  });
+
+  await t.test('held by somebody who then writes it', async (t) => {
+    const rotation = await decideRotation();
+    const { rotated } = await whileHeld([rotation], async () => {
+      await writeOtherwise(rotation);
+      const rotated = tokens.rotate(rotation);
+      await server.inspect.query('select pg_sleep(0.2)');
+      return { rotated };
+    });
+    t.match(await rotated, { outcome: 'issued' });
+    await isRotatedBy(t, rotation);
+  });
+
+  await t.test('rotated or revoked since it was read', async (t) => {
+    const rotation = await decideRotation();
+    const second = { ...rotation, successorDigest: digest(generateSecret()) };
+    t.match(await tokens.rotate(rotation), { outcome: 'issued' });
+    const lost = { outcome: 'lost' };
+    t.strictSame(await tokens.rotate(second), lost);
+    const place = (await stored(rotation)).place;
+    t.strictSame(await tokens.rotate({ ...second, place }), lost, 'nor where it is now');
+    const revoked = await decideRotation();
+    await change(revoked, `revoked_at = now(), revocation_reason = 'revoked'`);
+    await whileHeld([rotation, revoked], async () => {
+      t.strictSame(await tokens.rotate(second), lost, 'told at once, though the row is held');
+      t.strictSame(await tokens.rotate(revoked), lost, 'told at once, though the row is held');
+    });
+    await isRotatedBy(t, rotation);
+    t.match(await stored(revoked), { generation: 0 });
+  });
+
+  await t.test('a place where another family is by now', async (t) => {
+    const [rotation, other] = [await decideRotation(), await decideRotation()];
+    t.match(await tokens.rotate({ ...rotation, place: other.place }), { outcome: 'issued' });
+    await isRotatedBy(t, rotation);
+    t.match(await stored(other), { place: other.place, generation: 0 }, 'which is left alone');
+  });
+
+  await t.test('a place that no page has, and a family that is gone', async (t) => {
+    const rotation = await decideRotation();
+    const nowhere = { ...rotation, place: '(4294967294,1)' };
+    t.match(await tokens.rotate(nowhere), { outcome: 'issued' });
+    await isRotatedBy(t, rotation);
+    const gone = await decideRotation();
+    await server.inspect.query('delete from token_family where id = $1', [gone.familyId]);
+    t.strictSame(await tokens.rotate(gone), { outcome: 'lost' });
+  });
+}
+
+t.test('in a small table, where the place is compared', rotateEverything);
+
+t.test('in a large table, where the place is looked up', async (t) => {
+  await seedFamilies(server, 1, 3000);
+  await server.inspect.query('analyze');
+  await rotateEverything(t);
 });

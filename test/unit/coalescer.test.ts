@@ -86,6 +86,20 @@ t.test('two requests of one key never share a statement, and keep their order', 
   t.strictSame(sent, [['a1', 'b1'], ['a2', 'b2'], ['a3']]);
 });
 
+t.test('who was passed over goes first in the next statement', async (t) => {
+  const { sent, send, release } = controlled<string>();
+  const keyOf = (request: string) => request[0] as string;
+  const ask = createCoalescer({ ...bounds, send, keyOf, maximumBatch: 2 });
+  const answers = ['a1', 'a2', 'b1', 'c1', 'a3'].map(ask);
+  for (let batch = 0; batch < 3; batch++) {
+    await turn();
+    release();
+    await turn();
+  }
+  await Promise.all(answers);
+  t.strictSame(sent, [['a1', 'b1'], ['a2', 'c1'], ['a3']]);
+});
+
 t.test('a poisoned member fails alone', async (t) => {
   let statements = 0;
   const ask = createCoalescer({

@@ -110,3 +110,44 @@ t.test('what is remembered is bounded, and parsed again when it was forgotten', 
   t.strictSame(parse('a'), ['a']);
   t.equal(parsed, 1002);
 });
+
+t.test('a lineage is read from bytes of the right length, and from no others', (t) => {
+  const digests = [1, 2, 3, 4].map((value) => Buffer.alloc(32, value));
+  const lineageOf = (bytes: Buffer, isRotated: boolean) => {
+    const family = ['f', 1, 'a', null, 'read', [], 0, 1, 1, null, null, false];
+    const instants = isRotated ? [1000, 2000] : [null, null];
+    const lineage = [`\\x${bytes.toString('hex')}`, 1, ...instants, '(7,5)'];
+    const row = {
+      ordinal: 1,
+      instants: '[0,0,null,null]',
+      caller: null,
+      family: JSON.stringify(family),
+      lineage: JSON.stringify(lineage),
+      access_token: null,
+    };
+    return lookUpsFromRows([askedBy(undefined)], [row], defaults)[0]?.lookUp.family?.lineage;
+  };
+  const [lineageDigest, currentDigest, previousDigest, successorSalt] = digests;
+  const read = { lineageDigest, currentDigest, generation: 1, place: '(7,5)' };
+  t.strictSame(lineageOf(Buffer.concat(digests.slice(0, 2)), false), {
+    ...read,
+    rotation: undefined,
+  });
+  t.strictSame(lineageOf(Buffer.concat(digests), true), {
+    ...read,
+    rotation: {
+      previousDigest,
+      successorSalt,
+      rotatedAt: new Date(1000),
+      retryUntil: new Date(2000),
+    },
+  });
+  for (const length of [0, 32, 63, 65, 96, 127, 129, 160]) {
+    const bytes = Buffer.concat(digests, length);
+    t.equal(lineageOf(bytes, true), undefined, `${length} bytes after a rotation`);
+    t.equal(lineageOf(bytes, false), undefined, `${length} bytes before one`);
+  }
+  t.equal(lineageOf(Buffer.concat(digests, 64), true), undefined);
+  t.equal(lineageOf(Buffer.concat(digests), false), undefined);
+  t.end();
+});

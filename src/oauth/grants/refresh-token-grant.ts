@@ -28,8 +28,8 @@ import {
 import type { AuthenticatedTokenRequest, Grant, IssuedTokens } from './grant.ts';
 
 /**
- * How often a decision is made anew because the family changed between reading and writing. Each time
- * somebody else's write succeeded, so more than a few means that something is wrong.
+ * How often a decision is made anew because the family changed between reading and writing, or was held by
+ * somebody who may have changed it. More than a few times means that something is wrong.
  */
 const MAXIMUM_DECISIONS = 6;
 
