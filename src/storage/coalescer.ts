@@ -1,8 +1,9 @@
 /**
  * Coalescing: concurrent requests share round trips to the database, and nothing else.
  *
- * Whatever has arrived by the end of the current turn of the event loop, or while the allowed number
- * of statements is in flight, goes as one statement. A lone request waits for nobody.
+ * Whoever finds no statement in flight waits for nobody and is sent at once. Whatever else has arrived by
+ * the end of the current turn of the event loop, or while the allowed number of statements is in flight,
+ * goes as one statement.
  */
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 
@@ -49,20 +50,24 @@ export function createCoalescer<Request, Row extends OrdinalRow>(
   let inFlight = 0;
   let isScheduled = false;
 
-  /** Runs after the sockets of this turn were read, so that their requests travel together. */
+  const sendWaiting = (): void => {
+    while (waiting.length > 0 && inFlight < maximumInFlight) {
+      const batch = takeBatch();
+      inFlight++;
+      sendBatch(options, batch).finally(() => {
+        inFlight--;
+        schedule();
+      });
+    }
+  };
+
+  /** Sends after the sockets of this turn were read, so that their requests travel together. */
   const schedule = (): void => {
     if (isScheduled || waiting.length === 0 || inFlight >= maximumInFlight) return;
     isScheduled = true;
     setImmediate(() => {
       isScheduled = false;
-      while (waiting.length > 0 && inFlight < maximumInFlight) {
-        const batch = takeBatch();
-        inFlight++;
-        sendBatch(options, batch).finally(() => {
-          inFlight--;
-          schedule();
-        });
-      }
+      sendWaiting();
     });
   };
 
@@ -92,7 +97,8 @@ export function createCoalescer<Request, Row extends OrdinalRow>(
         return;
       }
       waiting.push({ request, resolve, reject });
-      schedule();
+      if (inFlight === 0 && !isScheduled) sendWaiting();
+      else schedule();
     });
 }
 

@@ -25,35 +25,55 @@ function controlled<Request>() {
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-t.test('a lone request goes at the end of the turn in which it came', async (t) => {
+/** Lets one statement end and the next one go. */
+async function endOne(release: () => void): Promise<void> {
+  await turn();
+  release();
+  await turn();
+  await turn();
+}
+
+t.test('a lone request goes at once', async (t) => {
   const { sent, send, release } = controlled<string>();
   const ask = createCoalescer({ ...bounds, send });
   const answer = ask('a');
-  t.strictSame(sent, [], 'not before the turn ends');
-  await turn();
   t.strictSame(sent, [['a']]);
   release();
   t.strictSame(await answer, { ordinal: 1, request: 'a' });
 });
 
-t.test(
-  'what comes in one turn travels together, and what comes meanwhile waits together',
-  async (t) => {
-    const { sent, send, release } = controlled<string>();
-    const ask = createCoalescer({ ...bounds, send });
-    const first = ['a', 'b'].map(ask);
-    await turn();
-    const second = ['c', 'd', 'e'].map(ask);
-    await turn();
-    t.strictSame(sent, [['a', 'b']], 'one statement at a time');
-    release();
-    await Promise.all(first);
-    await turn();
-    t.strictSame(sent[1], ['c', 'd', 'e']);
-    release();
-    t.match(await Promise.all(second), [{ request: 'c' }, { request: 'd' }, { request: 'e' }]);
-  },
-);
+t.test('those who come after it in the same turn travel together at its end', async (t) => {
+  const { sent, send, release } = controlled<string>();
+  const ask = createCoalescer({ ...bounds, send, maximumInFlight: 2 });
+  const answers = ['a', 'b', 'c'].map(ask);
+  t.strictSame(sent, [['a']]);
+  await turn();
+  t.strictSame(sent, [['a'], ['b', 'c']]);
+  release();
+  release();
+  t.match(await Promise.all(answers), [{ request: 'a' }, { request: 'b' }, { request: 'c' }]);
+});
+
+t.test('what comes while no more statements are allowed waits together', async (t) => {
+  const { sent, send, release } = controlled<string>();
+  const ask = createCoalescer({ ...bounds, send });
+  const first = ask('a');
+  const second = ['b', 'c'].map(ask);
+  await turn();
+  const third = ['d', 'e'].map(ask);
+  await turn();
+  t.strictSame(sent, [['a']], 'one statement at a time');
+  await endOne(release);
+  t.match(await first, { request: 'a' });
+  t.strictSame(sent[1], ['b', 'c', 'd', 'e']);
+  release();
+  t.match(await Promise.all([...second, ...third]), [
+    { request: 'b' },
+    { request: 'c' },
+    { request: 'd' },
+    { request: 'e' },
+  ]);
+});
 
 t.test('batches, statements in flight and the queue are bounded', async (t) => {
   const { sent, send, release } = controlled<number>();
@@ -64,40 +84,42 @@ t.test('batches, statements in flight and the queue are bounded', async (t) => {
     maximumInFlight: 2,
     maximumWaiting: 3,
   });
-  const answers = [1, 2, 3].map(ask);
-  await t.rejects(ask(4), TemporarilyUnavailable, 'the queue is full');
+  const answers = [1, 2, 3, 4].map(ask);
+  await t.rejects(ask(5), TemporarilyUnavailable, 'the queue is full');
   await turn();
-  t.strictSame(sent, [[1, 2], [3]]);
+  t.strictSame(sent, [[1], [2, 3]]);
+  await endOne(release);
+  t.strictSame(sent, [[1], [2, 3], [4]]);
   release();
   release();
   await Promise.all(answers);
 });
 
-t.test('two requests of one key never share a statement, and keep their order', async (t) => {
+/** What is sent, one statement at a time, of requests that find another one under way. */
+async function sentOf(requests: readonly string[], maximumBatch: number): Promise<string[][]> {
   const { sent, send, release } = controlled<string>();
-  const ask = createCoalescer({ ...bounds, send, keyOf: (request) => request[0] as string });
-  const answers = ['a1', 'b1', 'a2', 'a3', 'b2'].map(ask);
-  for (let batch = 0; batch < 3; batch++) {
-    await turn();
-    release();
-    await turn();
-  }
+  const keyOf = (request: string) => request[0] as string;
+  const ask = createCoalescer({ ...bounds, send, keyOf, maximumBatch });
+  const answers = ['x', ...requests].map(ask);
+  for (const _ of answers) await endOne(release);
   await Promise.all(answers);
-  t.strictSame(sent, [['a1', 'b1'], ['a2', 'b2'], ['a3']]);
+  return sent.slice(1);
+}
+
+t.test('two requests of one key never share a statement, and keep their order', async (t) => {
+  t.strictSame(await sentOf(['a1', 'b1', 'a2', 'a3', 'b2'], 64), [
+    ['a1', 'b1'],
+    ['a2', 'b2'],
+    ['a3'],
+  ]);
 });
 
 t.test('who was passed over goes first in the next statement', async (t) => {
-  const { sent, send, release } = controlled<string>();
-  const keyOf = (request: string) => request[0] as string;
-  const ask = createCoalescer({ ...bounds, send, keyOf, maximumBatch: 2 });
-  const answers = ['a1', 'a2', 'b1', 'c1', 'a3'].map(ask);
-  for (let batch = 0; batch < 3; batch++) {
-    await turn();
-    release();
-    await turn();
-  }
-  await Promise.all(answers);
-  t.strictSame(sent, [['a1', 'b1'], ['a2', 'c1'], ['a3']]);
+  t.strictSame(await sentOf(['a1', 'a2', 'b1', 'c1', 'a3'], 2), [
+    ['a1', 'b1'],
+    ['a2', 'c1'],
+    ['a3'],
+  ]);
 });
 
 t.test('a poisoned member fails alone', async (t) => {
@@ -110,25 +132,25 @@ t.test('a poisoned member fails alone', async (t) => {
       return requests.map((request, position) => ({ ordinal: position + 1, request }));
     },
   });
-  const [a, poison, b] = await Promise.allSettled(['a', 'poison', 'b'].map(ask));
+  const [, a, poison, b] = await Promise.allSettled(['first', 'a', 'poison', 'b'].map(ask));
   t.match(a, { status: 'fulfilled', value: { request: 'a' } });
   t.match(b, { status: 'fulfilled', value: { request: 'b' } });
   t.ok(poison?.status === 'rejected' && poison.reason instanceof Undone);
-  t.equal(statements, 4, 'once together, once each');
+  t.equal(statements, 5, 'one before them, once together, once each');
 });
 
 t.test('an unknown outcome is every member’s, and nothing is sent again', async (t) => {
-  let statements = 0;
+  const sent: string[] = [];
   const ask = createCoalescer({
     ...bounds,
-    async send(): Promise<never> {
-      statements++;
+    async send(requests: readonly string[]): Promise<never> {
+      sent.push(...requests);
       throw new TemporarilyUnavailable('connection lost');
     },
   });
-  const outcomes = await Promise.allSettled(['a', 'b'].map(ask));
+  const outcomes = await Promise.allSettled(['a', 'b', 'c'].map(ask));
   for (const outcome of outcomes) t.match(outcome, { reason: TemporarilyUnavailable });
-  t.equal(statements, 1);
+  t.strictSame(sent, ['a', 'b', 'c']);
 });
 
 t.test('nobody ever gets an answer that was meant for somebody else', async (t) => {
