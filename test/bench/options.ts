@@ -23,8 +23,8 @@ export const usage = `Usage: node test/bench/run.ts [options]
   --quick           two minutes to see that all works: few families, one round, figures not kept
   --families N      families in the database of every server (1000000)
   --ten-million     Heirloom with ten million families too; takes about 10 GB and 15 minutes more
-  --rounds N        rounds over everything that is measured (11)
-  --seconds N       length of one measurement (1)
+  --rounds N        rounds over everything that is measured (5)
+  --seconds N       length of one measurement (3)
   --output DIR      where results.json and the charts go (test/bench; --quick: a temporary directory)
 `;
 
@@ -52,11 +52,10 @@ export function parseOptions(words: readonly string[]): Options | 'help' {
     families,
     fewFamilies: Math.min(families, isQuick ? 2_000 : 10_000),
     manyFamilies: values['ten-million'] ? 10_000_000 : undefined,
-    // Short turns, and many: a busy host changes within seconds, and has to meet those that are compared alike.
-    rounds: parseNumber('rounds', values.rounds, isQuick ? 1 : 11),
-    seconds: parseNumber('seconds', values.seconds, isQuick ? 2 : 1),
+    rounds: parseNumber('rounds', values.rounds, isQuick ? 1 : 5),
+    seconds: parseNumber('seconds', values.seconds, isQuick ? 2 : 3),
     // Who had to wait for others to be measured begins with cold memory and forgotten code.
-    warmUpSeconds: isQuick ? 0.5 : 1,
+    warmUpSeconds: isQuick ? 0.5 : 3,
     // Figures of a quick run mean nothing and must not replace those that the README shows.
     outputDirectory:
       values.output ?? (isQuick ? join(tmpdir(), 'heirloom-bench-quick') : import.meta.dirname),
