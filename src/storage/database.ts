@@ -1,4 +1,5 @@
 /** The connection to PostgreSQL: the mapper for administrative work, and its pool for the hot paths. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { MikroORM } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
@@ -105,8 +106,22 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
         client.release(failure !== undefined);
       }
     },
-    close: () => orm.close(true),
+    close: () => settledWithin(CLOSING_SECONDS, orm.close(true)),
   };
+}
+
+/**
+ * How long the pool may take to end once nobody asks it any more. The mapper never gives a connection back that
+ * was lost while a transaction began or was rolled back, and the pool would wait for it for ever.
+ */
+const CLOSING_SECONDS = 2;
+
+async function settledWithin(seconds: number, work: Promise<unknown>): Promise<void> {
+  const settled = new AbortController();
+  const { signal } = settled;
+  await Promise.race([work, delay(seconds * 1000, undefined, { signal })]).finally(() =>
+    settled.abort(),
+  );
 }
 
 /** How long a connection's statements wait, for their answer and for rows that others hold. */
