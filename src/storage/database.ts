@@ -71,10 +71,14 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       `Cannot use the database at ${withoutSecrets(options.databaseUrl)}: ${reasonOf(error)}`,
     );
   }
-  return databaseOn(orm, pool as pg.Pool);
+  return databaseOn(orm, pool as pg.Pool, deadlineSeconds(options) + 1);
 }
 
-function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
+/**
+ * @param closingSeconds how long the pool may take to end. The mapper never gives a connection back that was lost
+ *   while a transaction began or was rolled back, and the pool would wait for it for ever
+ */
+function databaseOn(orm: MikroORM, pool: pg.Pool, closingSeconds: number): Database {
   return {
     orm,
     async run<Row extends pg.QueryResultRow>(statement: Statement, values: readonly unknown[]) {
@@ -106,15 +110,9 @@ function databaseOn(orm: MikroORM, pool: pg.Pool): Database {
         client.release(failure !== undefined);
       }
     },
-    close: () => settledWithin(CLOSING_SECONDS, orm.close(true)),
+    close: () => settledWithin(closingSeconds, orm.close(true)),
   };
 }
-
-/**
- * How long the pool may take to end once nobody asks it any more. The mapper never gives a connection back that
- * was lost while a transaction began or was rolled back, and the pool would wait for it for ever.
- */
-const CLOSING_SECONDS = 2;
 
 async function settledWithin(seconds: number, work: Promise<unknown>): Promise<void> {
   const settled = new AbortController();
@@ -127,13 +125,16 @@ async function settledWithin(seconds: number, work: Promise<unknown>): Promise<v
 /** How long a connection's statements wait, for their answer and for rows that others hold. */
 type StatementTimeouts = Pick<DatabaseOptions, 'statementTimeoutSeconds' | 'lockTimeoutSeconds'>;
 
+/** The server gives up first, so that its answer says why; this is for a server that is not there. */
+const deadlineSeconds = ({ statementTimeoutSeconds }: StatementTimeouts): number =>
+  statementTimeoutSeconds + 1;
+
 /** Prepares a new connection: its settings, and a deadline for every query. */
 export function prepareConnection(
   client: pg.ClientBase,
   timeouts: StatementTimeouts,
 ): Promise<unknown> {
-  // The server gives up first, so that its answer says why; this is for a server that is not there.
-  setQueryDeadline(client, timeouts.statementTimeoutSeconds + 1);
+  setQueryDeadline(client, deadlineSeconds(timeouts));
   return client.query(connectionSettings(timeouts));
 }
 

@@ -7,7 +7,11 @@ import { startProxy } from '../support/proxy.ts';
 
 t.test('after a mapper’s transaction has lost its connection', async (t) => {
   const proxy = await startProxy(t, (await createTestDatabase(t)).url);
-  const database = await openDatabase({ ...loadConfig({}), databaseUrl: proxy.url });
+  const database = await openDatabase({
+    ...loadConfig({}),
+    databaseUrl: proxy.url,
+    statementTimeoutSeconds: 0.2,
+  });
   const transaction = database.orm.em.fork().transactional(async (em) => {
     await em.getConnection().execute('select 1', [], 'all', em.getTransactionContext());
     proxy.cut();
