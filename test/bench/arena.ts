@@ -45,9 +45,14 @@ export async function openArena(
   cleanUp.unshift(() => rm(dataDir, { recursive: true, force: true }));
   // The embedded server's own user, where there is one, has to get in.
   await chmod(dataDir, 0o755);
-  // As durable as in production, fsync and synchronous_commit on; with the share of the memory that
-  // PostgreSQL's documentation recommends.
-  const settings = { shared_buffers: `${Math.floor(totalmem() / 4 / 2 ** 20)}MB` };
+  // As durable as in production, fsync and synchronous_commit on. The share of the memory is what
+  // PostgreSQL's documentation recommends, the room for WAL what its log asks for where there is less:
+  // checkpoints would follow each other within seconds, and whoever is measured would pay for the writes
+  // of whoever was measured before.
+  const settings = {
+    shared_buffers: `${Math.floor(totalmem() / 4 / 2 ** 20)}MB`,
+    max_wal_size: '8GB',
+  };
   const postgres = await startEmbeddedPostgres({ dataDir, notice: console.error, settings });
   cleanUp.unshift(() => postgres.stopIfIdle());
   const adminUrl = postgres.url('postgres');
