@@ -1,6 +1,6 @@
 /** Builds the HTTP application: the same one in production and in tests. */
 import { randomUUID } from 'node:crypto';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
@@ -20,6 +20,8 @@ import { addMetadataEndpoint } from './http/metadata-endpoint.ts';
 import { addRequestLimits } from './http/request-limits.ts';
 import { addRevocationEndpoint } from './http/revocation-endpoint.ts';
 import { addTokenEndpoint } from './http/token-endpoint.ts';
+import { listeningAddress } from './listening-address.ts';
+import { loggerOptions } from './logger-options.ts';
 import type { AuthorizationServer } from './oauth/authorization-server.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import type { OriginStore } from './oauth/ports.ts';
@@ -118,13 +120,6 @@ function requestCounter(
   });
 }
 
-/** One JSON object a line, with the time as people and machines read it. */
-export const loggerOptions = ({ logLevel }: Config) => ({
-  level: logLevel,
-  timestamp: () => `,"time":"${new Date().toISOString()}"`,
-  base: null,
-});
-
 /** The configured issuer, or the address once there is one; asking the socket each time costs a request's tenth. */
 function issuerOf(app: FastifyInstance, config: Config): () => string {
   const current = () => `http://${listeningAddress(app, config.host)}`;
@@ -134,16 +129,6 @@ function issuerOf(app: FastifyInstance, config: Config): () => string {
   });
   return () => issuer ?? current();
 }
-
-/** Where the application listens, as a client would write it. */
-export function listeningAddress(app: FastifyInstance, host: string): string {
-  const [address] = app.addresses() as AddressInfo[];
-  return hostAndPort(host, address?.port ?? 0);
-}
-
-/** `host:port`, with brackets around an IPv6 address. */
-export const hostAndPort = (host: string, port: number): string =>
-  `${host.includes(':') ? `[${host}]` : host}:${port}`;
 
 /** RFC 6749 §5.1, on every response of every route: what has to be remembered would be forgotten once. */
 const commonHeaders = (config: Config): Readonly<Record<string, string>> => ({

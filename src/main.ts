@@ -4,13 +4,14 @@ import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import closeWithGrace from 'close-with-grace';
 import pino, { type Logger } from 'pino';
-import { buildApp, hostAndPort, listeningAddress, loggerOptions } from './app.ts';
 import { runCommandLine } from './cli/command-line.ts';
 import { type Config, isCookieDeliverySafe, loadConfig } from './config.ts';
 import { yieldToOthersWhileHashing } from './crypto/hash-priority.ts';
 import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
 import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
+import { hostAndPort, listeningAddress } from './listening-address.ts';
+import { loggerOptions } from './logger-options.ts';
 import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
 import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
@@ -118,6 +119,8 @@ async function refuseUnsafeCookieClients({ config, clients }: Dependencies): Pro
 
 /** Answers requests in this process. */
 async function answer(config: Config, dependencies: Dependencies): Promise<Server> {
+  // Only here: commands, and a primary that leaves the requests to workers, do without Fastify.
+  const { buildApp } = await import('./app.ts');
   const { authorizationServer, origins, database, requestCounter } = dependencies;
   const checkReadiness = () => database.checkConnection();
   const app = await buildApp({

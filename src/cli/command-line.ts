@@ -11,7 +11,6 @@ import { recordAdministration } from '../storage/administration-log.ts';
 import { clientCommands } from './client-commands.ts';
 import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
 import { maintenanceCommands } from './maintenance-commands.ts';
-import { openApiDocument } from './openapi-document.ts';
 import { sessionCommands } from './session-commands.ts';
 import { userCommands } from './user-commands.ts';
 
@@ -71,6 +70,8 @@ async function dispatch(words: readonly string[], io: CommandLineIo): Promise<Co
     };
   }
   if (words[0] === 'openapi') {
+    // The only command that needs the application, which takes as long to load as all the rest.
+    const { openApiDocument } = await import('./openapi-document.ts');
     const document = await openApiDocument();
     return { text: JSON.stringify(document, null, 2), json: document };
   }

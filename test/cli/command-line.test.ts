@@ -268,12 +268,13 @@ t.test(
       ['session', 'revoke', 'x', '--all'],
       ['serve', '--nonsense'],
     ];
-    for (const words of usage) {
+    const misuse = async (words: string[]) => {
       const { code, stdout, stderr } = await heirloom(words, { env });
       t.equal(code, 2, words.join(' '));
       t.equal(stdout, '');
       t.match(stderr, /^[^\n]+\n$/, words.join(' '));
-    }
+    };
+    await Promise.all(usage.map(misuse));
     const failures: [string[], RegExp, string?][] = [
       [['client', 'update', 'nobody', '--scope', 'x'], /^There is no client "nobody"/],
       [['client', 'create', '--id', 'a b', '--type', 'public'], /^A client_id has/],
@@ -301,12 +302,13 @@ t.test(
       [['session', 'revoke', 'not-a-uuid'], /^There is no session/],
       [['session', 'list', 'nobody'], /^There is no person/],
     ];
-    for (const [words, reason, input = ''] of failures) {
+    const fail = async ([words, reason, input = '']: (typeof failures)[number]) => {
       const { code, stdout, stderr } = await heirloom(words, { env, input });
       t.equal(code, 1, words.join(' '));
       t.equal(stdout, '');
       t.match(stderr, reason);
-    }
+    };
+    await Promise.all(failures.map(fail));
     const { stderr } = await heirloom(['user', 'disable', 'nobody', '--json'], { env });
     t.strictSame(JSON.parse(stderr), { error: 'There is no person "nobody".' });
   },

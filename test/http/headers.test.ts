@@ -7,8 +7,9 @@
  *   Retry-After with 429 and 503                       RFC 6585 §4, RFC 9110 §15.6.4
  */
 import t, { type Test } from 'tap';
-import { buildApp, listeningAddress } from '../../src/app.ts';
+import { buildApp } from '../../src/app.ts';
 import { loadConfig } from '../../src/config.ts';
+import { listeningAddress } from '../../src/listening-address.ts';
 import { type Answer, form, post, send } from '../support/client.ts';
 import {
   ALICE_PASSWORD,

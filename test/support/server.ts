@@ -2,9 +2,10 @@
 import type { FastifyInstance } from 'fastify';
 import type pg from 'pg';
 import type { Test } from 'tap';
-import { buildApp, listeningAddress } from '../../src/app.ts';
+import { buildApp } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { createDependencies, type Dependencies } from '../../src/dependencies.ts';
+import { listeningAddress } from '../../src/listening-address.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 
 export interface TestServer {
