@@ -126,37 +126,41 @@ function introspection(
   };
 }
 
-/** Every family in turn. */
+/**
+ * Every family in turn. Tokens are computed beforehand, like the requests of an introspection: three hashes
+ * for one of Heirloom and one for those of the others would be a part of what is measured.
+ */
 function memoryWalk(options: WorkloadOptions): () => number {
   const { families, memory } = options;
   const familyClass = familiesToRefresh(families);
   const familyAt = (position: number): number => walk(familyClass, REFRESH_WINDOW + position);
   const ahead = Math.min(REFRESHED_AHEAD, familyClass.count);
   for (let index = 0; index < ahead; index++) {
-    rememberSeeded(options, familyAt(memory.refreshed + index));
+    refreshTokenOf(options, familyAt(memory.refreshed + index));
   }
   return () => familyAt(memory.refreshed++);
 }
 
-/** The same few families in every round, far apart in the table. */
+/** The same few families in every round, far apart in the table; their tokens, too, are computed beforehand. */
 function windowWalk(options: WorkloadOptions): () => number {
   const familyClass = familiesToRefresh(options.families);
   const width = Math.min(REFRESH_WINDOW, familyClass.count);
-  for (let index = 0; index < width; index++) rememberSeeded(options, walk(familyClass, index));
+  for (let index = 0; index < width; index++) refreshTokenOf(options, walk(familyClass, index));
   let position = 0;
   return () => walk(familyClass, position++ % width);
 }
 
-/**
- * Beforehand, like the requests of an introspection: three hashes for a token of Heirloom and one for
- * those of the others would be a part of what is measured, a tenth of it and more with Heirloom.
- */
-function rememberSeeded({ dialect, memory }: WorkloadOptions, family: number): void {
-  if (memory.refreshTokens.has(family)) return;
-  memory.refreshTokens.set(family, dialect.refreshToken(family));
+/** The current refresh token of a family, which is the one it was seeded with until it is refreshed. */
+function refreshTokenOf({ dialect, memory }: WorkloadOptions, family: number): string {
+  const known = memory.refreshTokens.get(family);
+  if (known !== undefined) return known;
+  const seeded = dialect.refreshToken(family);
+  memory.refreshTokens.set(family, seeded);
+  return seeded;
 }
 
-function refresh({ dialect, memory }: WorkloadOptions, nextFamily: () => number): Workload {
+function refresh(options: WorkloadOptions, nextFamily: () => number): Workload {
+  const { dialect, memory } = options;
   // Where families are few, a walk comes back to some that have not been answered yet.
   const underWay = new Set<number>();
   const nextAnswered = (): number => {
@@ -168,8 +172,7 @@ function refresh({ dialect, memory }: WorkloadOptions, nextFamily: () => number)
     next() {
       const family = nextAnswered();
       underWay.add(family);
-      const token = memory.refreshTokens.get(family) ?? dialect.refreshToken(family);
-      return { family, request: dialect.refresh(token) };
+      return { family, request: dialect.refresh(refreshTokenOf(options, family)) };
     },
     isRight({ family, request }, status, body) {
       underWay.delete(family);
