@@ -2,7 +2,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { text as readText } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
-import { loadConfig } from '../config.ts';
+import { type Config, loadConfig } from '../config.ts';
 import { createDependencies } from '../dependencies.ts';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
@@ -20,6 +20,13 @@ export interface CommandLineIo {
   readonly stdout: Writable;
   readonly stderr: Writable;
 }
+
+/** Nobody retries a command by itself, and whoever has typed it waits longer than a client does for an answer. */
+const patience = {
+  acquireTimeoutSeconds: 10,
+  statementTimeoutSeconds: 15,
+  lockTimeoutSeconds: 10,
+} satisfies Partial<Config>;
 
 const commands = [...maintenanceCommands, ...clientCommands, ...userCommands, ...sessionCommands];
 
@@ -82,7 +89,8 @@ async function dispatch(words: readonly string[], io: CommandLineIo): Promise<Co
     throw new UsageError(`There is no command ${JSON.stringify(words.join(' '))}; try --help.`);
   }
   const given = parse(command, words.slice(command.name.split(' ').length), io);
-  const dependencies = await createDependencies(loadConfig(io.environment), {
+  const config = { ...loadConfig(io.environment), ...patience };
+  const dependencies = await createDependencies(config, {
     isMigrating: command.isMigrating ?? false,
     notice: (line) => io.stderr.write(`${line}\n`),
   });
