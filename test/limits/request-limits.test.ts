@@ -91,19 +91,23 @@ t.test('too many refreshes are 503, which no client takes for the end of a sessi
 t.test('made-up tokens use up nothing of those that clients hold', async (t) => {
   const server = await startScene(t);
   const { clients } = server.dependencies;
-  await clients.create({
-    clientId: 'short',
+  const settings = {
     clientType: 'public',
     grantTypes: ['password', 'refresh_token'],
     scope: ['read'],
-    retryWindowSeconds: 4,
-  });
-  const ask = (path: string, parameters: Record<string, string>) =>
-    post(`${server.url}${path}`, { client_id: 'short', ...parameters });
-  const refresh = (refreshToken: string) =>
-    ask('/token', { grant_type: 'refresh_token', refresh_token: refreshToken });
-  const logIn = () =>
-    ask('/token', { grant_type: 'password', username: 'alice', password: ALICE_PASSWORD });
+  } as const;
+  await clients.create({ ...settings, clientId: 'short', retryWindowSeconds: 4 });
+  await clients.create({ ...settings, clientId: 'long', retryWindowSeconds: 300 });
+  const ask = (path: string, parameters: Record<string, string>, clientId = 'short') =>
+    post(`${server.url}${path}`, { client_id: clientId, ...parameters });
+  const refresh = (refreshToken: string, clientId?: string) =>
+    ask('/token', { grant_type: 'refresh_token', refresh_token: refreshToken }, clientId);
+  const logIn = (clientId?: string) =>
+    ask(
+      '/token',
+      { grant_type: 'password', username: 'alice', password: ALICE_PASSWORD },
+      clientId,
+    );
   const { refresh_token: ours } = (await logIn()).body;
   const { refresh_token: others } = (await logIn()).body;
   t.strictSame(await statusesOf(580, () => refresh('hrt_x')), { 400: 580 });
@@ -117,11 +121,11 @@ t.test('made-up tokens use up nothing of those that clients hold', async (t) => 
   t.equal((await ask('/revoke', { token: ours })).status, 200);
 
   // What one family asks for is bounded all the same, and is its own affair.
-  const { refresh_token: third } = (await logIn()).body;
+  const { refresh_token: third } = (await logIn('long')).body;
   await pause(1100);
-  t.strictSame(await statusesOf(590, () => refresh(third)), { 200: 590 });
+  t.strictSame(await statusesOf(590, () => refresh(third, 'long')), { 200: 590 });
   await pause(1100);
-  const statuses = await statusesOf(20, () => refresh(third));
+  const statuses = await statusesOf(20, () => refresh(third, 'long'));
   t.equal(statuses[503], 10);
   t.equal((await refresh(others)).status, 200);
 });
@@ -282,9 +286,9 @@ t.test(
     const one = await startScene(t, { database, redisUrl: redis.url });
     await createCast(one);
     const two = await startScene(t, { database, redisUrl: redis.url });
-    const events = () =>
-      one.logs
-        .map((line) => JSON.parse(line).event)
+    const events = (...servers: TestServer[]) =>
+      servers
+        .flatMap(({ logs }) => logs.map((line) => JSON.parse(line).event))
         .filter((event) => String(event).startsWith('limits_'));
     /** Both connections are up once a count is shared. */
     const isShared = async (address: string) => {
@@ -299,21 +303,29 @@ t.test(
     };
     const spend = (address: string) =>
       statusesOf(40, (n) => login(n % 2 ? one : two, { 'x-forwarded-for': address }));
+    /** On a busy machine Redis misses its deadline now and then; what is counted alone then says nothing. */
+    const spendShared = async (network: string) => {
+      for (let n = 201; ; n++) {
+        await isShared(network);
+        const before = events(one, two).length;
+        const statuses = await spend(`${network}.${n}`);
+        if (events(one, two).length === before) return statuses;
+      }
+    };
 
-    await isShared('198.51.100');
-    t.strictSame(await spend('192.0.2.1'), { 400: 30, 429: 10 }, 'thirty for both together');
+    const together = { 400: 30, 429: 10 };
+    t.strictSame(await spendShared('198.51.100'), together, 'thirty for both together');
 
     await redis.stop();
-    const before = events().length;
+    const before = events(one).length;
     t.strictSame(await spend('192.0.2.2'), { 400: 40 }, 'twenty for each');
     t.strictSame(await spend('192.0.2.2'), { 400: 20, 429: 20 }, 'and not more than thirty');
-    t.equal(events().length - before, 1, 'one line, not one per request');
-    t.equal(events().at(-1), 'limits_local');
+    t.equal(events(one).length - before, 1, 'one line, not one per request');
+    t.equal(events(one).at(-1), 'limits_local');
 
     await redis.start();
-    await isShared('198.51.101');
-    t.equal(events().at(-1), 'limits_shared');
-    t.strictSame(await spend('192.0.2.3'), { 400: 30, 429: 10 });
+    t.strictSame(await spendShared('198.51.101'), together);
+    t.equal(events(one).at(-1), 'limits_shared');
 
     redis.freeze();
     const { logs } = one;
