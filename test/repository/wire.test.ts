@@ -1,11 +1,7 @@
 /** Between the server and PostgreSQL, and in PostgreSQL's own log at its most talkative, goes no secret. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import pg from 'pg';
 import t from 'tap';
-import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
-import { migrate } from '../../src/storage/migrate.ts';
 import { findSecrets } from '../support/canaries.ts';
+import { createLonelyDatabase } from '../support/database.ts';
 import {
   ALICE_PASSWORD,
   createCast,
@@ -14,35 +10,22 @@ import {
   refresh,
   revoke,
 } from '../support/fixtures.ts';
-import { temporaryDirectory } from '../support/process.ts';
 import { startProxy } from '../support/proxy.ts';
 import { startServer } from '../support/server.ts';
 
-const dataDir = temporaryDirectory(t);
-const postgres = await startEmbeddedPostgres({
-  dataDir,
-  notice: () => {},
-  settings: {
-    fsync: 'off',
-    log_statement: 'all',
-    log_min_duration_statement: '0',
-    log_min_error_statement: 'error',
-    log_error_verbosity: 'verbose',
-  },
+const database = await createLonelyDatabase(t, {
+  log_statement: 'all',
+  log_min_duration_statement: '0',
+  log_min_error_statement: 'error',
+  log_error_verbosity: 'verbose',
 });
-t.teardown(() => postgres.stopIfIdle());
 
 t.test(
   'LOG-01 ASVS 16.2.5: neither the wire nor the log of the database holds a secret or a salt',
   async (t) => {
-    const url = postgres.url('heirloom');
-    await migrate(url);
     const captured: Buffer[] = [];
-    const proxy = await startProxy(t, url, (chunk) => captured.push(chunk));
-    const inspect = new pg.Pool({ connectionString: url });
-    inspect.on('error', () => {});
-    t.teardown(() => inspect.end());
-    const server = await startServer(t, { database: { url: proxy.url, inspect } });
+    const proxy = await startProxy(t, database.url, (chunk) => captured.push(chunk));
+    const server = await startServer(t, { database: { ...database, url: proxy.url } });
     const cast = await createCast(server);
     await server.dependencies.resourceOwners.setPassword('alice', `${ALICE_PASSWORD}!`);
     await server.dependencies.resourceOwners.setPassword('alice', ALICE_PASSWORD);
@@ -77,11 +60,11 @@ t.test(
     const wire = Buffer.concat(captured);
     t.ok(wire.length > 10_000);
     t.strictSame(findSecrets(secrets, wire.toString('latin1')), [], 'on the wire');
-    const log = readFileSync(join(dataDir, 'postgresql-18/server.log'), 'utf8');
+    const log = database.readLog();
     t.match(log, 'heirloom-rotate');
     t.strictSame(findSecrets(secrets, log), [], 'in the log');
 
-    const { rows } = await inspect.query<{ salt: Buffer; hash: string }>(
+    const { rows } = await database.inspect.query<{ salt: Buffer; hash: string }>(
       `select successor_salt as salt, (select password_hash from resource_owner where username = 'alice') as hash
      from token_family where successor_salt is not null`,
     );

@@ -37,6 +37,7 @@ async function issue(refreshes: number): Promise<string[]> {
       }),
     });
     body = answer.json();
+    if (answer.statusCode !== 200) throw new Error(`${answer.body} ${server.logs.at(-1)}`);
     tokens.push(body.access_token, body.refresh_token);
   }
   return tokens;

@@ -5,13 +5,18 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { createLonelyDatabase } from '../support/database.ts';
 import { ALICE_PASSWORD, login } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
 const ROTATIONS = 5_000;
 const SAMPLE = 500;
 
-const server = await startServer(t, { isRateLimitOn: false });
+// A transaction anywhere on a server, in another database too, keeps pages from being cleaned until it ends.
+const server = await startServer(t, {
+  database: await createLonelyDatabase(t),
+  isRateLimitOn: false,
+});
 const { authorizationServer, clients, database, resourceOwners } = server.dependencies;
 await resourceOwners.create('alice', ALICE_PASSWORD);
 await clients.create({

@@ -9,12 +9,19 @@ import {
 /** Migrated once; every test file works on a clone of it. */
 export const TEMPLATE_DATABASE = 'heirloom_template';
 
-/** Starts the server, or joins the one that runs. Durability is off: tests of crashes start their own. */
+/** Tests of crashes start a server without these. */
+export const withoutDurability = {
+  fsync: 'off',
+  synchronous_commit: 'off',
+  full_page_writes: 'off',
+} as const;
+
+/** Starts the server, or joins the one that runs. */
 export const joinTestPostgres = (): Promise<EmbeddedPostgres> =>
   startEmbeddedPostgres({
     dataDir: resolve('.tap/heirloom'),
     notice: (line) => console.error(line),
-    settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' },
+    settings: withoutDurability,
   });
 
 /** Runs statements on the maintenance database, each on its own because databases are made outside transactions. */

@@ -21,6 +21,16 @@ export interface TestServer {
 /** Hashing that takes no time; what it costs in production has tests of its own. */
 export const cheapArgon2 = { memoryKibibytes: 1024, iterations: 2, parallelism: 1 };
 
+/**
+ * Machines that run tests stand still for seconds now and then, and what waits for no more than one or two would
+ * be refused. Rows that others hold are waited for as in production, since tests hold them.
+ */
+const patience = {
+  acquireTimeoutSeconds: 10,
+  statementTimeoutSeconds: 15,
+  loginDeadlineSeconds: 5,
+} satisfies Partial<Config>;
+
 export interface TestServerOptions extends Partial<Config> {
   /** A database to share with another server. */
   readonly database?: TestDatabase;
@@ -33,6 +43,7 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
   const config: Config = {
     ...loadConfig({ DATABASE_URL: database.url, DOCS: 'on', LOG_LEVEL: 'debug', PORT: '0' }),
     argon2: cheapArgon2,
+    ...patience,
     // Nobody asks any more when a test ends.
     drainSeconds: 0,
     // The suite runs with batches of one, too, and must not notice.
