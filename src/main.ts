@@ -12,10 +12,10 @@ import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
 import { hostAndPort, listeningAddress } from './listening-address.ts';
 import { loggerOptions } from './logger-options.ts';
-import { TemporarilyUnavailable } from './oauth/errors.ts';
 import { StartUpError } from './start-up-error.ts';
 import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
+import { databaseTroubleOf } from './storage/database.ts';
 import { version } from './version.ts';
 import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
 import { keepRequestsYoung } from './young-generation.ts';
@@ -227,16 +227,22 @@ async function assertPortIsFree({ host, port }: Config): Promise<void> {
 }
 
 function reportAndExit(error: NodeJS.ErrnoException): void {
-  const reason =
-    error.code === 'EADDRINUSE'
-      ? `${error.message.replace('listen EADDRINUSE: address already in use', 'Port in use:')}. Set PORT to another one.`
-      : error.code !== undefined && ['EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'].includes(error.code)
-        ? `Cannot listen: ${error.message}. Look at HOST and PORT.`
-        : error instanceof StartUpError || error instanceof TemporarilyUnavailable
-          ? error.message
-          : `Cannot start: ${error.stack}`;
-  process.stderr.write(`${reason}\n`);
+  process.stderr.write(`${reasonNotToStart(error)}\n`);
   process.exitCode = 1;
   // A worker lives as long as its channel to the primary, which waits for its end.
   cluster.worker?.disconnect();
+}
+
+function reasonNotToStart(error: NodeJS.ErrnoException): string {
+  if (error instanceof StartUpError) return error.message;
+  const { code, message } = error;
+  if (code === 'EADDRINUSE') {
+    const where = message.replace('listen EADDRINUSE: address already in use', 'Port in use:');
+    return `${where}. Set PORT to another one.`;
+  }
+  if (code !== undefined && ['EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'].includes(code)) {
+    return `Cannot listen: ${message}. Look at HOST and PORT.`;
+  }
+  const trouble = databaseTroubleOf(error);
+  return trouble === undefined ? `Cannot start: ${error.stack}` : `Cannot start: ${trouble}.`;
 }

@@ -4,10 +4,10 @@ import { text as readText } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { type Config, loadConfig } from '../config.ts';
 import { createDependencies } from '../dependencies.ts';
-import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { AdministrationError } from '../storage/administration-error.ts';
 import { recordAdministration } from '../storage/administration-log.ts';
+import { databaseTroubleOf } from '../storage/database.ts';
 import { clientCommands } from './client-commands.ts';
 import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
 import { maintenanceCommands } from './maintenance-commands.ts';
@@ -132,9 +132,8 @@ function messageOf(error: unknown): string {
     error instanceof AdministrationError ||
     error instanceof StartUpError;
   if (isForPeople) return error.message;
-  if (error instanceof TemporarilyUnavailable) {
-    return `${error.message}${error.cause instanceof Error ? ` (${error.cause.message})` : ''}`;
-  }
+  const trouble = databaseTroubleOf(error);
+  if (trouble !== undefined) return trouble;
   const code = (error as { code?: unknown }).code;
   if (code === '42P01') return 'The database has no tables yet: run heirloom migrate.';
   return `Failed: ${error instanceof Error ? error.name : 'unknown error'}${code ? ` ${code}` : ''}`;

@@ -238,6 +238,32 @@ export function withoutSecrets(databaseUrl: string): string {
   return `${hostname}${port && `:${port}`}${pathname}`;
 }
 
+/** Names of the network's errors; those of files are nothing that a database has to do with. */
+const networkTrouble = /^(ECONN.*|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND)$/;
+
+/** What node-postgres and its pool say of lost and late connections, with neither class nor code. */
+const connectionTrouble =
+  /^(timeout exceeded when trying to connect|Connection terminated|no answer within |Client has encountered a connection error)/;
+
+/**
+ * One line about trouble with the database, for people; undefined where a failure is of any other kind.
+ * Knows the mapper's failures too, which keep the codes and messages of what they are made from.
+ */
+export function databaseTroubleOf(error: unknown): string | undefined {
+  if (error instanceof TemporarilyUnavailable) {
+    return error.cause === undefined
+      ? error.message
+      : `${error.message} (${reasonOf(error.cause)})`;
+  }
+  if (!(error instanceof Error)) return undefined;
+  const code = 'code' in error && error.code !== undefined ? String(error.code) : undefined;
+  const isTrouble =
+    code === undefined
+      ? connectionTrouble.test(error.message)
+      : networkTrouble.test(code) || unavailable.test(code);
+  return isTrouble ? `database does not answer (${reasonOf(error)})` : undefined;
+}
+
 /** One line about why a connection failed; an error with several addresses has an empty message. */
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);

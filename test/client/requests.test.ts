@@ -23,6 +23,7 @@ const guard = createTokenGuard({
   introspectionEndpoint: `${server.url}/introspect`,
   clientId: 'api',
   clientSecret: api.clientSecret as string,
+  timeoutSeconds: 60,
 });
 t.teardown(() => guard.close());
 

@@ -13,9 +13,14 @@ import {
 
 const DIRECTLY = [process.execPath, LAUNCHER, 'serve'] as const;
 
-async function url({ output }: ProcessGroup): Promise<string> {
+async function url({ output, exit }: ProcessGroup): Promise<string> {
   const pattern = /listening on (\S+)\n/;
-  await until(() => pattern.test(output()));
+  let hasEnded = false;
+  void exit.then(() => {
+    hasEnded = true;
+  });
+  await until(() => hasEnded || pattern.test(output()));
+  t.notOk(hasEnded, 'the server has started');
   return pattern.exec(output())?.[1] ?? '';
 }
 
