@@ -170,3 +170,53 @@ t.test('in a large table, where the place is looked up', async (t) => {
   await server.inspect.query('analyze');
   await rotateEverything(t);
 });
+
+t.test('a rotation keeps every access token that lives, up to the limit', async (t) => {
+  const patterns = Array.from({ length: 5 }, (_, length) =>
+    Array.from({ length: 2 ** length }, (_, bits) =>
+      Array.from({ length }, (_, place) => (bits >> place) % 2 === 1),
+    ),
+  ).flat();
+  for (const length of [14, 15, 16]) {
+    patterns.push(
+      Array.from({ length }, () => true),
+      Array.from({ length }, (_, place) => place > 0),
+      Array.from({ length }, (_, place) => place < length - 1),
+    );
+  }
+  for (const lives of patterns) {
+    const rotation = await decideRotation();
+    // The newest first, as they are issued.
+    await server.inspect.query(
+      `update token_family set access_tokens = array(
+         select row(
+           sha256(convert_to(n::text, 'utf8')), 'read', now() - n * interval '1 second',
+           now() + case when lives then 1 else -1 end * interval '1 hour'
+         )::issued_access_token
+         from unnest($2::bool[]) with ordinality as l(lives, n) order by n
+       ) where id = $1`,
+      [rotation.familyId, lives],
+    );
+    await tokens.rotate(rotation);
+    const { rows } = await server.inspect.query<{ digest: Buffer; lives: boolean }>(
+      `select a.digest, a.expires_at > now() as lives
+       from token_family f, unnest(f.access_tokens) with ordinality as a(digest, scope, issued_at, expires_at, n)
+       where f.id = $1 order by a.n`,
+      [rotation.familyId],
+    );
+    const name = lives.map(Number).join('') || 'none';
+    t.same(rows[0]?.digest, rotation.accessToken.digest, `${name}: the new one in front`);
+    const numbers = lives.flatMap((isAlive, place) => (isAlive ? [place + 1] : []));
+    t.same(
+      rows.slice(1).flatMap(({ digest, lives }) => (lives ? [digest] : [])),
+      numbers.slice(0, 15).map((number) => digest(String(number))),
+      `${name}: those that live, in order`,
+    );
+    if (lives.at(-1) === false)
+      t.ok(
+        rows.every(({ lives }) => lives),
+        `${name}: no other`,
+      );
+    t.ok(rows.length <= 16, `${name}: ${rows.length} at most`);
+  }
+});
