@@ -23,10 +23,9 @@ const startExample = (
 ): ProcessGroup => startGroup(t, command, { DATA_DIR: dataDir, API_PORT: '0', PAGE_PORT: '0' });
 
 /** Waits until the example says where everything is. */
-async function servers({ output }: ProcessGroup) {
+async function servers(example: ProcessGroup) {
   const pattern = /Open (\S+) .*\nThe API is at (\S+), the authorization server at (\S+)\.\n/;
-  await until(() => pattern.test(output()));
-  const [, page = '', api = '', authorizationServer = ''] = pattern.exec(output()) ?? [];
+  const [, page = '', api = '', authorizationServer = ''] = await example.waitForOutput(pattern);
   return { page, api, authorizationServer };
 }
 

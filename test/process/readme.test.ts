@@ -46,7 +46,8 @@ t.test('the quick start and the test line are the scripts of package.json', asyn
   t.match(readme, '\nnpm ci && npm start\n');
   t.match(readme, '\nnpm ci && npm test\n');
   t.ok(scripts.start && scripts.test);
-  t.match(readFileSync(join(CHECKOUT, '.ci/run'), 'utf8'), 'npm ci && npm test');
+  const ci = readFileSync(join(CHECKOUT, '.ci/run'), 'utf8');
+  t.match(ci, "\ntested sh -c 'npm ci && npm test'\n");
 });
 
 t.test(

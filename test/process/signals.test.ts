@@ -13,16 +13,8 @@ import {
 
 const DIRECTLY = [process.execPath, LAUNCHER, 'serve'] as const;
 
-async function url({ output, exit }: ProcessGroup): Promise<string> {
-  const pattern = /listening on (\S+)\n/;
-  let hasEnded = false;
-  void exit.then(() => {
-    hasEnded = true;
-  });
-  await until(() => hasEnded || pattern.test(output()));
-  t.notOk(hasEnded, 'the server has started');
-  return pattern.exec(output())?.[1] ?? '';
-}
+const url = async (server: ProcessGroup): Promise<string> =>
+  (await server.waitForOutput(/listening on (\S+)\n/))[1] as string;
 
 const isAnswering = (address: string) =>
   fetch(address).then(

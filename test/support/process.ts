@@ -91,6 +91,8 @@ export async function serve(
 export interface ProcessGroup {
   readonly pid: number;
   readonly output: () => string;
+  /** Waits until the output has a match. @throws Error when the process has ended by then */
+  waitForOutput(pattern: RegExp): Promise<RegExpExecArray>;
   /** The exit code of the process itself, whoever else still has its standard error open. */
   readonly exit: Promise<number | null>;
   /** Signals the process group, as a terminal and most supervisors do. */
@@ -118,8 +120,9 @@ export function startGroup(
     output += chunk;
   });
   const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
   t.teardown(async () => {
-    if (child.exitCode === null && child.signalCode === null) process.kill(-pid, 'SIGKILL');
+    if (!hasEnded()) process.kill(-pid, 'SIGKILL');
     await exit;
     if (isPostgresRunning(dataDir)) process.kill(postmasterPid(dataDir), 'SIGINT');
     await until(() => !isPostgresRunning(dataDir));
@@ -127,6 +130,12 @@ export function startGroup(
   return {
     pid,
     output: () => output,
+    async waitForOutput(pattern) {
+      await until(() => hasEnded() || pattern.test(output));
+      const found = pattern.exec(output);
+      if (hasEnded() || found === null) throw new Error(`ended, ${pattern} or not: ${output}`);
+      return found;
+    },
     exit,
     signalGroup: (signal) => process.kill(-pid, signal),
     hangUp: () => child.stdout.destroy(),
