@@ -57,7 +57,7 @@ export async function startWorkers({ count, stopping, onDeath }: WorkersOptions)
       if (count === undefined) return;
       const counted = await counter.increment(count.key, count.windowMilliseconds);
       const answer: CountedMessage = { counted: { id: count.id, ...counted } };
-      if (worker.isConnected()) worker.send(answer);
+      tell(worker, answer);
     });
     worker.once('exit', () => {
       running.delete(worker);
@@ -77,7 +77,7 @@ export async function startWorkers({ count, stopping, onDeath }: WorkersOptions)
     for (const worker of [...running]) {
       if (worker.isDead()) continue;
       const ended = new Promise((resolve) => worker.once('exit', resolve));
-      if (worker.isConnected()) worker.send(STOP_MESSAGE);
+      tell(worker, STOP_MESSAGE);
       await ended;
     }
   };
@@ -89,6 +89,11 @@ export async function startWorkers({ count, stopping, onDeath }: WorkersOptions)
     await stop();
     throw error;
   }
+}
+
+/** Whoever dies meanwhile cannot be told, and is heard by its exit: unheard, the failure would end the primary. */
+function tell(worker: Worker, message: CountedMessage | typeof STOP_MESSAGE): void {
+  if (worker.isConnected()) worker.send(message, () => {});
 }
 
 const listeningPort = (worker: Worker): Promise<number> =>
