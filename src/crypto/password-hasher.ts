@@ -28,15 +28,16 @@ export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGat
     verify: (password, passwordHash, isAbandoned) =>
       gate(async () => {
         if (isAbandoned()) throw new TemporarilyUnavailable('nobody waits for the answer');
-        if (passwordHash === undefined || password.length > MAXIMUM_NORMALIZED_UNITS) {
-          // The same work as for a person who exists, so that the time of an answer tells nothing.
+        if (password.length > MAXIMUM_NORMALIZED_UNITS) {
           await hash('');
           return 'mismatch';
         }
-        const stored = parametersOf(passwordHash);
-        if (stored === undefined) {
-          await hash('');
-          return 'unreadable';
+        const stored = passwordHash === undefined ? undefined : parametersOf(passwordHash);
+        if (passwordHash === undefined || stored === undefined) {
+          // The same work as for a person who exists, so that the time of an answer tells nothing. Of the same
+          // text: normalising one that was made for it takes milliseconds.
+          await hash(password);
+          return passwordHash === undefined ? 'mismatch' : 'unreadable';
         }
         const isRight = await argon2
           .verify(passwordHash, normalizePassword(password))

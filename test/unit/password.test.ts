@@ -44,6 +44,25 @@ t.test('no hash, a damaged hash and a weaker hash are told apart', async (t) => 
   }
 });
 
+t.test('whoever does not exist costs the normalising of the password too', async (t) => {
+  const cheapest = { memoryKibibytes: 8, iterations: 2, parallelism: 1 };
+  const { hash, verify } = createPasswordHasher(cheapest, gate);
+  const stored = await hash('a password like any other');
+  // As many marks as are normalised at all, in the order that takes longest to sort.
+  const marks = `a${'\u0301'.repeat(511)}${'\u0316'.repeat(511)}`;
+  const shortest = { known: Number.POSITIVE_INFINITY, unknown: Number.POSITIVE_INFINITY };
+  for (let n = 0; n < 40; n++) {
+    const name = n % 2 ? 'known' : 'unknown';
+    const began = performance.now();
+    t.equal(await verify(marks, n % 2 ? stored : undefined, present), 'mismatch');
+    shortest[name] = Math.min(shortest[name], performance.now() - began);
+  }
+  t.ok(
+    shortest.unknown > shortest.known / 2,
+    `${shortest.unknown} ms, and ${shortest.known} ms for somebody who exists`,
+  );
+});
+
 t.test(
   'the gate bounds what runs and what waits, and a failure gives its permit back',
   async (t) => {
