@@ -37,7 +37,7 @@ interface ReservationRow extends OrdinalRow {
   /** Null: may be evaluated. */
   readonly retry_after_seconds: number | null;
   readonly pair_expires_at: string;
-  /** Null unless this attempt was counted for the network. */
+  /** Null if the attempt was refused before the network was asked. */
   readonly network_expires_at: string | null;
   readonly account_position: number | null;
   readonly network_position: number | null;
@@ -87,18 +87,13 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
       const { subject, network } = attempt;
       const released = () =>
         quietly(
-          pool.run(
-            releaseLoginStatement,
-            row.network_expires_at === null
-              ? [
-                  [keys.pair, keys.account],
-                  [row.pair_expires_at, null],
-                ]
-              : [
-                  [keys.pair, keys.network, keys.account],
-                  [row.pair_expires_at, row.network_expires_at, null],
-                ],
-          ),
+          pool.run(releaseLoginStatement, [
+            keys.pair,
+            keys.network,
+            keys.account,
+            row.pair_expires_at,
+            row.network_expires_at,
+          ]),
         );
       if (row.retry_after_seconds !== null) {
         // Refused for the account's sake: whoever waits as told must not meet the network's own limit.
@@ -122,7 +117,7 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
               keys.pair,
               keys.network,
               keys.account,
-              row.network_expires_at,
+              row.is_new ? row.network_expires_at : null,
               subject,
               neighbourhoodOf(network),
             ]),

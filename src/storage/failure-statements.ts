@@ -149,7 +149,7 @@ export const reserveLoginStatement: Statement = {
       else ${wait('p.expires_at')}
     end as retry_after_seconds,
     p.expires_at::text as pair_expires_at,
-    case when t.is_new then t.network_expires_at::text end as network_expires_at,
+    t.network_expires_at::text as network_expires_at,
     t.account_position::int, t.network_position::int, t.is_new
   from attempt a
   join pair p on p.key = a.pair_key
@@ -160,7 +160,10 @@ export const reserveLoginStatement: Statement = {
 };
 
 /**
- * Takes reservations back, unless their window is over: what is counted by then is somebody else's.
+ * Takes a reservation back, unless its windows are over: what is counted by then is somebody else's.
+ *
+ * The network counts an account once, by its first attempt. So whose release leaves nothing of the account gives
+ * that back, and not the first attempt: others beside it may have failed, and nothing would tell of them.
  *
  * Index: failure_counter_pkey.
  */
@@ -168,17 +171,23 @@ export const releaseLoginStatement: Statement = {
   name: 'heirloom-release-login',
   text: `
   with request as materialized (
-    select * from unnest($1::bytea[], $2::timestamptz[]) as r(key, expires_at) order by key
+    select * from (
+      values ($1::bytea, $4::timestamptz), ($2::bytea, $5::timestamptz), ($3::bytea, null)
+    ) as r(key, expires_at) order by key
   ), locked as materialized (
-    select c.key, r.expires_at
+    select c.key, c.failures, c.expires_at = coalesce(r.expires_at, c.expires_at) as is_counted
     from request r
     cross join lateral (
-      select c.key from failure_counter c where c.key = r.key for update
+      select c.key, c.failures, c.expires_at from failure_counter c where c.key = r.key for update
     ) c
   )
   update failure_counter c set failures = c.failures - 1
-  where c.key = any(array(select key from locked)) and c.failures > 0
-    and c.expires_at = coalesce((select l.expires_at from locked l where l.key = c.key), c.expires_at)`,
+  where c.failures > 0 and c.key = any(array(
+    select l.key from locked l
+    where l.is_counted and (l.key <> $2 or exists (
+      select from locked pair where pair.key = $1 and pair.is_counted and pair.failures = 1
+    ))
+  ))`,
 };
 
 /**

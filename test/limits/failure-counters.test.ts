@@ -4,6 +4,9 @@
  *   429 {"error":"temporarily_unavailable"} with Retry-After (RFC 6585 §4, RFC 9110 §10.2.3)
  */
 import t, { type Test } from 'tap';
+import { digest } from '../../src/oauth/opaque-token.ts';
+import { createFailureCounters } from '../../src/storage/failure-counters.ts';
+import { openLoginPool } from '../../src/storage/login-pool.ts';
 import { prune } from '../../src/storage/prune.ts';
 import { type Answer, basic, post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
@@ -328,6 +331,43 @@ t.test(
     t.equal((await logIn(HOME)).status, 200);
   },
 );
+
+t.test('an account that failed counts for the network, whoever else has left', async (t) => {
+  const database = await createTestDatabase(t);
+  const { databaseUrl } = await startServer(t, { database });
+  const pool = openLoginPool({ databaseUrl, maximumConnections: 2, deadlineSeconds: 5 });
+  t.teardown(() => pool.close());
+  const bounds = { maximumBatch: 64, maximumWaiting: 4096, maximumInFlight: 2 };
+  const counters = createFailureCounters(pool, bounds);
+  const reserve = async (username: string) => {
+    const attempt = await counters.reserveLogin({
+      subject: undefined,
+      usernameDigest: digest(username),
+      network: ELSEWHERE,
+      clientId: 'P1',
+    });
+    if (attempt.outcome === 'refused') throw new Error('refused');
+    return attempt;
+  };
+  const countedForNetwork = async () => {
+    const { rows } = await database.inspect.query(
+      'select failures::int from failure_counter where get_byte(key, 0) = 2',
+    );
+    return rows[0].failures;
+  };
+  for (const isLastToFail of [true, false]) {
+    const [one, other] = [await reserve(`${isLastToFail}`), await reserve(`${isLastToFail}`)];
+    const [failing, leaving] = isLastToFail ? [other, one] : [one, other];
+    await leaving.released();
+    failing.failed();
+  }
+  t.equal(await countedForNetwork(), 2, 'the first attempt or the second');
+  const [one, other] = [await reserve('nobody'), await reserve('nobody')];
+  await one.released();
+  t.equal(await countedForNetwork(), 3);
+  await other.released();
+  t.equal(await countedForNetwork(), 2, 'nothing was verified');
+});
 
 t.test('without counters nobody logs in, and everybody else goes on', async (t) => {
   const { url, logIn, guess, inspect } = await startScene(t);
