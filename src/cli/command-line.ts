@@ -55,8 +55,20 @@ export async function runCommandLine(words: readonly string[], io: CommandLineIo
   }
 }
 
-/** Writes a text and a newline; answers why it could not. */
-function write(stream: Writable, text: string): Promise<NodeJS.ErrnoException | undefined> {
+/** DEL, the controls of eight bits, which terminals obey as they do ESC, and those of writing direction. */
+const terminalControls = /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+
+/**
+ * Writes a text and a newline; answers why it could not.
+ *
+ * What people's devices call themselves is part of it, and must neither command the terminal nor turn the order of
+ * what it shows: an escape says the same, in JSON too.
+ */
+function write(stream: Writable, given: string): Promise<NodeJS.ErrnoException | undefined> {
+  const text = given.replaceAll(
+    terminalControls,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
   return new Promise((resolve) => {
     // The stream emits what it tells the callback, too, and unheard it would end the process.
     stream.once('error', resolve);

@@ -202,6 +202,24 @@ t.test(
   },
 );
 
+t.test('what a device calls itself commands no terminal', async (t) => {
+  // CSI and OSC in eight bits, as a terminal obeys them, and a reversal of what follows.
+  const device_label = 'phone\u009b2J\u009d0;title\u009c\u202e';
+  const { status } = await post(
+    `${server.url}/token`,
+    { grant_type: 'password', client_id: 'web', username: 'carol', password, device_label },
+    { 'user-agent': 'phone\u009b31m' },
+  );
+  t.equal(status, 200);
+  const { stdout } = await heirloom(['session', 'list', 'carol'], { env });
+  t.notMatch(stdout, /[\u007f-\u009f\u202e]/);
+  t.match(stdout, 'phone\\u009b2J\\u009d0;title\\u009c\\u202e');
+  const { stdout: document } = await heirloom(['session', 'list', 'carol', '--json'], { env });
+  t.notMatch(document, /[\u007f-\u009f\u202e]/);
+  const [session] = JSON.parse(document);
+  t.match(session, { device_label, user_agent: 'phone\u009b31m' }, 'JSON says the same');
+});
+
 t.test(
   'prune deletes what is dead for good, and a deleted client’s name is free again then',
   async (t) => {
