@@ -10,6 +10,14 @@ export function addHealthEndpoints(
   checkReadiness: () => Promise<void>,
   isStopping: () => boolean,
 ): void {
+  let checking: Promise<void> | undefined;
+  /** One check at a time answers all who ask: anybody can, and its connections are those of the hot paths. */
+  const check = (): Promise<void> => {
+    checking ??= checkReadiness().finally(() => {
+      checking = undefined;
+    });
+    return checking;
+  };
   const describe = (operationId: string, summary: string) => ({
     operationId,
     summary,
@@ -31,7 +39,7 @@ export function addHealthEndpoints(
     },
     async () => {
       if (isStopping()) throw new TemporarilyUnavailable('stopping');
-      await checkReadiness();
+      await check();
       return { status: 'ok' };
     },
   );
