@@ -272,21 +272,25 @@ export const rotateStatement: Statement = {
 };
 
 /**
- * Issues an access token beside the current refresh token, for a retry whose derived one is gone.
- * Runs after `lockFamilyStatement` in the same transaction.
+ * Issues an access token beside the current refresh token, for a retry whose derived one is gone. Answers
+ * `not_locked`, instead of waiting, while somebody else holds the family.
  *
  * Indexes: as `rotateStatement`.
  */
 export const issueAdditionalStatement: Statement = {
   name: 'heirloom-issue-additional',
   text: `
-  with ${instant}, family as (
+  with ${instant}, held as materialized (
+    select id from token_family where id = $1 for no key update skip locked
+  ), family as (
     update token_family f set access_tokens = ${withNewAccessToken('$3', '$4', '$5')}
-    from client c
-    where f.id = $1 and c.key = f.client_key and f.current_digest = $2 and ${familyIsAlive}
+    from held, client c
+    where f.id = held.id and c.key = f.client_key and f.current_digest = $2 and ${familyIsAlive}
     returning f.idle_expires_at, (f.access_tokens[1]).expires_at as access_expires_at
   )
-  select ${secondsLeft} from family`,
+  select 'issued' as outcome,${secondsLeft} from family
+  union all
+  select 'not_locked', null, null where not exists (select from held)`,
 };
 
 /**

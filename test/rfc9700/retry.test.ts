@@ -249,3 +249,18 @@ t.test('FAPI 2.0 SP §5.3.2.1: a damaged family is our fault, and not its client
   t.ok(await isActive(second.body.access_token), 'nothing was revoked');
   t.equal((await refresh(server, c1, r1)).status, 200, 'and R1 is good');
 });
+
+t.test('retries that need another access token do not stand in line for each other', async (t) => {
+  const spent: string[] = [];
+  for (let n = 0; n < 30; n++) {
+    const { body } = await login(server, c1);
+    spent.push(body.refresh_token);
+    await refresh(server, c1, body.refresh_token);
+  }
+  for (let round = 0; round < 4; round++) {
+    const answers = await Promise.all(
+      spent.map((token) => refresh(server, c1, token, { scope: 'read' })),
+    );
+    t.strictSame(new Set(answers.map(({ status }) => status)), new Set([200]));
+  }
+});
