@@ -10,35 +10,79 @@ interface AxiosRequest {
   readonly signal?: AbortSignal;
   /** In milliseconds; 0 is none. */
   readonly timeout?: number;
-  /** Ours: keeps its place when axios copies a configuration, which a symbol would not. */
-  isRepeatedWithNewToken?: boolean;
+  /** What sends a request: a function, or names that axios knows. */
+  adapter?: unknown;
 }
 
 interface AxiosResponse {
   readonly status: number;
-  readonly config: AxiosRequest;
+  config: AxiosRequest;
 }
 
 /* biome-ignore-start lint/suspicious/noExplicitAny: only so does an instance of every version fit */
 /** As much of an axios instance as the interceptor needs. */
 export interface AxiosLike {
-  readonly interceptors: {
-    readonly request: { use(onFulfilled: (request: any) => any): unknown };
-    readonly response: {
-      use(onFulfilled: (response: any) => any, onRejected: (error: any) => any): unknown;
-    };
-  };
+  readonly interceptors: { readonly request: { use(onFulfilled: (request: any) => any): unknown } };
   getUri(request: any): string;
-  request(request: any): Promise<unknown>;
+  create(): { request(request: any): Promise<any> };
 }
 /* biome-ignore-end lint/suspicious/noExplicitAny: only so does an instance of every version fit */
 
-/** Adds the token to requests of this instance, and repeats them once with a new one after a 401. */
+type Adapter = (request: AxiosRequest) => Promise<AxiosResponse>;
+
+/**
+ * Adds the token to requests of this instance, and repeats them once with a new one after a 401.
+ *
+ * It repeats where axios sends, so that the app's interceptors and transformations see one request and
+ * one answer.
+ */
 export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): void {
   const refusals = createRefusals();
+  /** Has no interceptors. */
+  const sender = axios.create();
+  /** Ours to that of the app, which may repeat a request with the configuration that it got back. */
+  const adapters = new WeakMap<object, unknown>();
   const { location } = globalThis as { location?: { href: string } };
   const urlOf = (request: AxiosRequest) => new URL(axios.getUri(request), location?.href).href;
   const tokenIn = ({ headers }: AxiosRequest) => String(headers.get('authorization')).slice(7);
+
+  const attempt = async (request: AxiosRequest, adapter: unknown) => {
+    const bare = { ...request, adapter, transformRequest: [], transformResponse: [] };
+    try {
+      const response: AxiosResponse = await sender.request(bare);
+      response.config = request;
+      return { response, settle: () => response };
+    } catch (error) {
+      const { response } = Object.assign(error as { response?: AxiosResponse }, {
+        config: request,
+      });
+      if (response !== undefined) response.config = request;
+      const settle = () => {
+        throw error;
+      };
+      return { response, settle };
+    }
+  };
+
+  const repeating = (adapter: unknown): Adapter => {
+    const ours: Adapter = async (request) => {
+      const url = urlOf(request);
+      const refused = tokenIn(request);
+      const first = await attempt(request, adapter);
+      const mayRepeat =
+        first.response?.status === 401 &&
+        isRepeatable(request.data) &&
+        !refusals.isHopeless(url, refused);
+      if (!mayRepeat) return first.settle();
+      const another = await inTime(session.replace(refused), request);
+      if (another !== undefined) request.headers.set('authorization', `Bearer ${another}`);
+      const second = await attempt(request, adapter);
+      if (second.response?.status === 401) refusals.note(url, tokenIn(request));
+      return second.settle();
+    };
+    adapters.set(ours, adapter);
+    return ours;
+  };
 
   axios.interceptors.request.use(async (request: AxiosRequest) => {
     if (!isApi(urlOf(request))) return request;
@@ -47,36 +91,11 @@ export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): 
     // Whoever repeats a request, this client or the app, repeats it for the person who made it.
     if (isOtherLogin(tokenIn(request), token)) throw new SignedOutError();
     request.headers.set('authorization', `Bearer ${token}`);
+    const { adapter } = request;
+    const isOurs = typeof adapter === 'function' && adapters.has(adapter);
+    request.adapter = repeating(isOurs ? adapters.get(adapter) : adapter);
     return request;
   });
-
-  /** The answer to the request with another token; undefined where that is no use. */
-  const repeat = async (config: AxiosRequest): Promise<unknown> => {
-    const url = urlOf(config);
-    const refused = tokenIn(config);
-    if (config.isRepeatedWithNewToken) refusals.note(url, refused);
-    const mayRepeat =
-      isApi(url) &&
-      isRepeatable(config.data) &&
-      !config.isRepeatedWithNewToken &&
-      !refusals.isHopeless(url, refused);
-    if (!mayRepeat) return undefined;
-    await inTime(session.replace(refused), config);
-    config.isRepeatedWithNewToken = true;
-    return axios.request(config);
-  };
-
-  axios.interceptors.response.use(
-    // An instance whose `validateStatus` admits a 401 gets it as an answer.
-    async (response: AxiosResponse) =>
-      (response.status === 401 && (await repeat(response.config))) || response,
-    async (error: { config?: AxiosRequest; response?: AxiosResponse }) => {
-      const isRefused = error.config !== undefined && error.response?.status === 401;
-      const repeated = isRefused && (await repeat(error.config as AxiosRequest));
-      if (repeated) return repeated;
-      throw error;
-    },
-  );
 }
 
 /**

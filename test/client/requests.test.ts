@@ -1,7 +1,7 @@
 /** Requests to APIs through the token client: its `fetch`, and an axios instance. */
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
-import axios from 'axios';
+import axios, { type AxiosInstance } from 'axios';
 import t, { type Test } from 'tap';
 import { SignedOutError, UnavailableError } from '../../src/client/client.ts';
 import { createTokenGuard } from '../../src/resource-server/resource-server.ts';
@@ -44,7 +44,8 @@ async function echo(t: Test, isGuarded = true): Promise<{ url: string; asked: Ec
     response.setHeader('content-type', 'application/json');
     const { pathname } = new URL(request.url ?? '', 'http://localhost');
     if (pathname === '/refuses') response.writeHead(401);
-    const serve = () => response.end(JSON.stringify({ method, body }));
+    const isEmpty = pathname.endsWith('/nothing');
+    const serve = () => response.end(isEmpty ? '' : JSON.stringify({ method, body }));
     if (isGuarded && pathname !== '/refuses') guard.requireScope()(request, response, serve);
     else serve();
   };
@@ -215,6 +216,42 @@ t.test('axios does the same', async (t) => {
   }
   t.equal(refreshes(client), 3);
   t.match(await rejection(http.get('http://127.0.0.1:1/')), { isAxiosError: true });
+});
+
+t.test('axios: the app sees one request and one answer, however often it was sent', async (t) => {
+  const { url, asked } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const unwrap = ({ data }: { data: unknown }) => data as never;
+  const orders = {
+    'interceptors that come first': (http: AxiosInstance, attach: () => void) => {
+      http.interceptors.response.use(unwrap);
+      attach();
+    },
+    'interceptors that come last': (http: AxiosInstance, attach: () => void) => {
+      attach();
+      http.interceptors.response.use(unwrap);
+    },
+  };
+  for (const [name, set] of Object.entries(orders)) {
+    const http = axios.create({
+      baseURL: url,
+      transformRequest: [(data) => JSON.stringify({ wrapped: data })],
+    });
+    let requests = 0;
+    http.interceptors.request.use((request) => {
+      requests++;
+      request.url = `/v1${request.url}`;
+      return request;
+    });
+    set(http, () => client.attachToAxios(http));
+    await revoke(server, p1, await login(client));
+    t.match(await http.post('/notes', 'a'), { body: '{"wrapped":"a"}' }, name);
+    await revoke(server, p1, await client.accessToken());
+    t.equal(await http.post('/nothing', 'a'), '', `${name}, and an answer without a body`);
+    t.equal(requests, 2);
+  }
+  const bodies = asked.map(({ body }) => body);
+  t.strictSame(bodies, new Array(8).fill('{"wrapped":"a"}'));
 });
 
 t.test('axios sends no stream twice', async (t) => {
