@@ -42,8 +42,7 @@ export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): 
   const sender = axios.create();
   /** Ours to that of the app, which may repeat a request with the configuration that it got back. */
   const adapters = new WeakMap<object, unknown>();
-  const { location } = globalThis as { location?: { href: string } };
-  const urlOf = (request: AxiosRequest) => new URL(axios.getUri(request), location?.href).href;
+  const urlOf = (request: AxiosRequest) => new URL(axios.getUri(request), baseUrl()).href;
   const tokenIn = ({ headers }: AxiosRequest) => String(headers.get('authorization')).slice(7);
 
   const attempt = async (request: AxiosRequest, adapter: unknown) => {
@@ -118,6 +117,15 @@ async function inTime(
     if (deadline?.aborted) throw new UnavailableError({ cause: error });
     throw error;
   }
+}
+
+/** What a browser resolves a relative URL by: a page's `<base>` may name another host than its own. */
+function baseUrl(): string | undefined {
+  const { document, location } = globalThis as {
+    document?: { baseURI: string };
+    location?: { href: string };
+  };
+  return document?.baseURI ?? location?.href;
 }
 
 /** A stream is empty after it was sent. */

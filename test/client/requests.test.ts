@@ -254,6 +254,25 @@ t.test('axios: the app sees one request and one answer, however often it was sen
   t.strictSame(bodies, new Array(8).fill('{"wrapped":"a"}'));
 });
 
+t.test('axios: a relative URL is that of the document, which may have another base', async (t) => {
+  const own = await echo(t, false);
+  const foreign = await echo(t, false);
+  const client = startClient(t, server, { apiOrigins: [own.url] });
+  const http = axios.create({
+    adapter: async (config) =>
+      axios.request({ url: foreign.url, headers: config.headers, method: 'get' }),
+  });
+  client.attachToAxios(http);
+  await login(client);
+  Object.assign(globalThis, { location: { href: own.url }, document: { baseURI: foreign.url } });
+  t.teardown(() => {
+    Reflect.deleteProperty(globalThis, 'location');
+    Reflect.deleteProperty(globalThis, 'document');
+  });
+  await http.get('/picture');
+  t.equal(foreign.asked[0]?.authorization, undefined);
+});
+
 t.test('axios sends no stream twice', async (t) => {
   const { url, asked } = await echo(t);
   const client = startClient(t, server, { apiOrigins: [url] });
