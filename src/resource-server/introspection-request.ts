@@ -78,17 +78,22 @@ export function createIntrospectionRequest(
       request.end(body);
     });
 
+  /**
+   * A server may close an idle connection in the very moment in which it is used again, and a network
+   * forgets all of them at once: each that is found dead is gone, and the last resort is a new one.
+   */
+  const postAfresh = (body: string, signal: AbortSignal): Promise<HttpAnswer> =>
+    post(body, signal).catch((error) => {
+      if (error instanceof StaleConnection) return postAfresh(body, signal);
+      throw error;
+    });
+
   return {
     async ask(token) {
       const body = new URLSearchParams({ token, token_type_hint: 'access_token' }).toString();
       const signal = AbortSignal.timeout(options.timeoutMilliseconds);
       try {
-        // A server may close an idle connection in the very moment in which it is used again.
-        const answer = await post(body, signal).catch((error) => {
-          if (error instanceof StaleConnection) return post(body, signal);
-          throw error;
-        });
-        return judge(answer);
+        return judge(await postAfresh(body, signal));
       } catch (error) {
         return unavailable(signal.aborted ? 'no answer in time' : reasonOf(error));
       }

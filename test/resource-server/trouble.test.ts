@@ -277,6 +277,22 @@ t.test('a connection that the server closed while it was idle is no trouble', as
   }
 });
 
+t.test('nor are many of them, when a network has forgotten all', async (t) => {
+  const used = new WeakSet<object>();
+  let isForgotten = false;
+  const introspectionEndpoint = await listen(t, (request, response) => {
+    if (isForgotten && used.has(request.socket)) request.socket.resetAndDestroy();
+    else setTimeout(() => json(response, active), 20);
+    used.add(request.socket);
+  });
+  const guard = createTokenGuard({ introspectionEndpoint, ...credentials });
+  t.teardown(() => guard.close());
+  const check = () => guard.check({ headers: bearer('some.token') });
+  await Promise.all(Array.from({ length: 8 }, check));
+  isForgotten = true;
+  t.equal((await check()).outcome, 'granted');
+});
+
 t.test('a refusal that comes after somebody else has answered is dropped', async (t) => {
   const guard = createTokenGuard({
     introspectionEndpoint: await listen(t, () => {}),
