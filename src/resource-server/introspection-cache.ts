@@ -27,6 +27,10 @@ export function cached(ask: Ask, options: IntrospectionCacheOptions): Ask {
   if (!(maximumAge > 0 && Number.isFinite(maximumAge))) {
     throw new TypeError('maximumAgeSeconds must be a number of at least 0.001');
   }
+  // For the cache below 0 means no limit.
+  if (!(Number.isInteger(maximumEntries) && maximumEntries > 0)) {
+    throw new TypeError('maximumEntries must be an integer of at least 1');
+  }
   const answers = new LRUCache<string, IntrospectionAnswer>({
     max: maximumEntries,
     ttl: maximumAge,
@@ -50,7 +54,10 @@ export function cached(ask: Ask, options: IntrospectionCacheOptions): Ask {
     // A heap dump of the API should not be a list of tokens.
     const key = createHash('sha256').update(token).digest('base64url');
     const remembered = answers.get(key);
-    if (remembered !== undefined) return Promise.resolve(remembered);
+    // The clock of the cache stands still while a machine is suspended, and a token grows old.
+    if (remembered !== undefined && millisecondsLeft(remembered) > 0) {
+      return Promise.resolve(remembered);
+    }
     const askedAt = performance.now();
     const shared = asking.get(key);
     // Its answer is as old as the question, too.

@@ -127,6 +127,18 @@ t.test('an answer does not outlive exp, by either clock', async (t) => {
   t.equal(eternal.questions(), 1, 'without exp its own time counts');
 });
 
+t.test('nor does one that is remembered over a suspension of the machine', async (t) => {
+  const { check, questions } = await scene(t, { maximumAgeSeconds: 60 });
+  await check();
+  const { now } = Date;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  Date.now = () => now() + 3_600_000;
+  await check();
+  t.equal(questions(), 2);
+});
+
 t.test('neither trouble nor an inactive token is remembered', async (t) => {
   const answers: (object | undefined)[] = [undefined, { active: false }, active()];
   const { check, questions } = await scene(t, { maximumAgeSeconds: 60 }, () => answers.shift());

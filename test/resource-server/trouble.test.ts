@@ -337,6 +337,13 @@ t.test('options that give the secret away or cannot work are refused at once', a
     () => create('https://auth.example/introspect', { cache: { maximumAgeSeconds: 0 } }),
     TypeError,
   );
+  for (const maximumEntries of [0, -1, 1.5, Number.NaN]) {
+    const cache = { maximumAgeSeconds: 1, maximumEntries };
+    t.throws(() => create('https://auth.example/introspect', { cache }), {
+      name: 'TypeError',
+      message: /maximumEntries/,
+    });
+  }
   const guard = createTokenGuard({ introspectionEndpoint: server.url, ...credentials });
   t.throws(() => guard.requireScope('a b'), TypeError);
   t.throws(() => guard.requireScope('"'), TypeError);
