@@ -28,7 +28,7 @@ export type TokenHook = (request: FastifyRequest, reply: FastifyReply) => Promis
 /**
  * Guards routes by introspection: `app.get('/notes', { onRequest: app.requireScope('read') }, handler)`.
  *
- * Trouble with the authorization server is logged by the request's own logger, unless `onProblem` is set.
+ * Trouble with the authorization server is logged by the app's own logger, unless `onProblem` is set.
  */
 export const resourceServer = fastifyPlugin(
   async (app: FastifyInstance, options: TokenGuardOptions) => {
