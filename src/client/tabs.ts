@@ -61,6 +61,8 @@ export const noOtherTabs: Tabs = {
 export function connectTabs(name: string, events: TabEvents): Tabs {
   if (typeof BroadcastChannel === 'undefined') return noOtherTabs;
   const channel = new BroadcastChannel(name);
+  // Where a page is rendered on a server, an open channel would keep the process from ending.
+  (channel as { unref?: () => void }).unref?.();
   let isOpen = true;
   // A client that was closed still works, by itself.
   const send = (message: Message) => isOpen && channel.postMessage(message);
