@@ -20,16 +20,35 @@ export function createRefusals() {
 }
 
 /**
+ * Renews a token for the sake of the next request, after a 401 to one that cannot be sent again; not when
+ * that next one was refused, too. Trouble is told by whoever asks for a token then.
+ */
+export function createRenewals({ session }: ApiAccess) {
+  const refusals = createRefusals();
+  return async (
+    url: string,
+    refused: string,
+    wait: (token: Promise<string>) => Promise<string | undefined>,
+  ): Promise<void> => {
+    if (refusals.isHopeless(url, refused)) return;
+    const another = await wait(session.replace(refused)).catch(() => undefined);
+    if (another !== undefined) refusals.note(url, another);
+  };
+}
+
+/**
  * Builds the function. A 401 is answered once by a new token and the same request again, if its body
  * can be sent again. Requests to anywhere else pass through without a token.
  *
  * @see RFC 6750 §2.1, §5.3
  */
 export function authorizedFetch(
-  { session, isApi }: ApiAccess,
+  access: ApiAccess,
   fetch: typeof globalThis.fetch,
 ): typeof globalThis.fetch {
+  const { session, isApi } = access;
   const refusals = createRefusals();
+  const renewForNext = createRenewals(access);
   return async (input, init) => {
     const request = new Request(input, init);
     if (!isApi(request.url)) return fetch(request);
@@ -37,8 +56,11 @@ export function authorizedFetch(
     const { signal } = request;
     const token = await unlessAborted(session.current(), signal);
     const response = await fetch(withToken(request, token));
-    if (response.status !== 401 || spare === undefined) return response;
-    if (refusals.isHopeless(request.url, token)) return response;
+    if (response.status !== 401 || refusals.isHopeless(request.url, token)) return response;
+    if (spare === undefined) {
+      await renewForNext(request.url, token, (next) => unlessAborted(next, signal));
+      return response;
+    }
     await response.body?.cancel();
     const another = await unlessAborted(session.replace(token), signal);
     const repeated = await fetch(withToken(spare, another));

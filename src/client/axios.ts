@@ -1,6 +1,11 @@
 /** The same for axios, which is known here by its shape only. */
 import { isOtherLogin } from './access-token.ts';
-import { type ApiAccess, createRefusals, unlessAborted } from './authorized-fetch.ts';
+import {
+  type ApiAccess,
+  createRefusals,
+  createRenewals,
+  unlessAborted,
+} from './authorized-fetch.ts';
 import { SignedOutError, UnavailableError } from './errors.ts';
 
 /** What the interceptor touches of a request's configuration. */
@@ -36,8 +41,10 @@ type Adapter = (request: AxiosRequest) => Promise<AxiosResponse>;
  * It repeats where axios sends, so that the app's interceptors and transformations see one request and
  * one answer.
  */
-export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): void {
+export function attachToAxios(axios: AxiosLike, access: ApiAccess): void {
+  const { session, isApi } = access;
   const refusals = createRefusals();
+  const renewForNext = createRenewals(access);
   /** Has no interceptors. */
   const sender = axios.create();
   /** Ours to that of the app, which may repeat a request with the configuration that it got back. */
@@ -68,11 +75,12 @@ export function attachToAxios(axios: AxiosLike, { session, isApi }: ApiAccess): 
       const url = urlOf(request);
       const refused = tokenIn(request);
       const first = await attempt(request, adapter);
-      const mayRepeat =
-        first.response?.status === 401 &&
-        isRepeatable(request.data) &&
-        !refusals.isHopeless(url, refused);
-      if (!mayRepeat) return first.settle();
+      const isRefused = first.response?.status === 401;
+      if (!isRefused || refusals.isHopeless(url, refused)) return first.settle();
+      if (!isRepeatable(request.data)) {
+        await renewForNext(url, refused, (next) => inTime(next, request));
+        return first.settle();
+      }
       const another = await inTime(session.replace(refused), request);
       if (another !== undefined) request.headers.set('authorization', `Bearer ${another}`);
       const second = await attempt(request, adapter);

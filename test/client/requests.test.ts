@@ -262,13 +262,13 @@ t.test('axios: a relative URL is that of the document, which may have another ba
     adapter: async (config) =>
       axios.request({ url: foreign.url, headers: config.headers, method: 'get' }),
   });
-  client.attachToAxios(http);
-  await login(client);
   Object.assign(globalThis, { location: { href: own.url }, document: { baseURI: foreign.url } });
   t.teardown(() => {
     Reflect.deleteProperty(globalThis, 'location');
     Reflect.deleteProperty(globalThis, 'document');
   });
+  client.attachToAxios(http);
+  await login(client);
   await http.get('/picture');
   t.equal(foreign.asked[0]?.authorization, undefined);
 });
@@ -282,6 +282,30 @@ t.test('axios sends no stream twice', async (t) => {
   const refused = await rejection(http.post('/', Readable.from(['x'])));
   t.match(refused, { response: { status: 401 } });
   t.equal(asked.length, 1);
+});
+
+t.test('a stream that was refused brings the next one a new token', async (t) => {
+  const { url } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create({ baseURL: url, validateStatus: () => true });
+  client.attachToAxios(http);
+  const stream = () => ({
+    method: 'POST',
+    body: new Blob(['x']).stream(),
+    duplex: 'half' as const,
+  });
+  const ways = {
+    fetch: async (path: string) => (await client.fetch(`${url}${path}`, stream())).status,
+    axios: async (path: string) => (await http.post(path, Readable.from(['x']))).status,
+  };
+  for (const [name, send] of Object.entries(ways)) {
+    await revoke(server, p1, await login(client));
+    t.equal(await send('/'), 401, name);
+    t.equal(await send('/'), 200);
+    const before = refreshes(client);
+    for (let n = 0; n < 4; n++) t.equal(await send('/refuses'), 401);
+    t.ok(refreshes(client) <= before + 1, 'but no storm');
+  }
 });
 
 t.test('a request of one person is not repeated as somebody else', async (t) => {
