@@ -5,7 +5,11 @@
 import { authorizationServerEndpoints } from './authorization-server.ts';
 import { type ApiAccess, authorizedFetch } from './authorized-fetch.ts';
 import { type AxiosLike, attachToAxios } from './axios.ts';
-import { memoryRefreshTokenStore, type RefreshTokenStore } from './refresh-token-store.ts';
+import {
+  memoryRefreshTokenStore,
+  type RefreshTokenStore,
+  saveInOrder,
+} from './refresh-token-store.ts';
 import { createSession, type PasswordLogin } from './session.ts';
 import type { SignOutReason } from './tabs.ts';
 
@@ -38,7 +42,7 @@ export interface TokenClientOptions {
   readonly requestTimeoutSeconds?: number;
   /** How long a refresh is repeated while the authorization server does not answer. Default 60. */
   readonly patienceSeconds?: number;
-  /** In place of the global one. */
+  /** In place of the global one; it must take a `Request` of the global class. */
   readonly fetch?: typeof globalThis.fetch;
 }
 
@@ -83,6 +87,18 @@ export interface TokenClient {
 const FIRST_DELAY_MILLISECONDS = 250;
 const MAXIMUM_DELAY_MILLISECONDS = 5000;
 
+/**
+ * `localhost:3000` is a URL too, with the scheme `localhost:`. All URLs without a host have the same
+ * origin `null`, so that one of them would let every other have the token.
+ */
+function originOf(url: string): string {
+  const { origin, protocol } = new URL(url);
+  if (protocol !== 'https:' && protocol !== 'http:') {
+    throw new TypeError('an origin in apiOrigins is neither https nor http');
+  }
+  return origin;
+}
+
 /** @throws TypeError for options that do not fit together */
 export function createTokenClient(options: TokenClientOptions): TokenClient {
   const isCookie = options.delivery === 'cookie';
@@ -100,7 +116,9 @@ export function createTokenClient(options: TokenClientOptions): TokenClient {
   });
   const session = createSession({
     endpoints,
-    store: isCookie ? undefined : (options.refreshTokenStore ?? memoryRefreshTokenStore()),
+    store: isCookie
+      ? undefined
+      : saveInOrder(options.refreshTokenStore ?? memoryRefreshTokenStore()),
     tabsName: isCookie
       ? `heirloom ${new URL(options.authorizationServer).href} ${options.clientId}`
       : undefined,
@@ -112,7 +130,7 @@ export function createTokenClient(options: TokenClientOptions): TokenClient {
     onSignedIn: () => options.onSignedIn?.(),
     onSignedOut: (reason) => options.onSignedOut?.(reason),
   });
-  const origins = new Set(options.apiOrigins.map((each) => new URL(each).origin));
+  const origins = new Set(options.apiOrigins.map(originOf));
   const access: ApiAccess = { session, isApi: (url) => origins.has(new URL(url).origin) };
   return {
     get isSignedIn() {

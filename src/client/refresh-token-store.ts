@@ -10,6 +10,23 @@ export interface RefreshTokenStore {
   clear(): Promise<void>;
 }
 
+/**
+ * Lets a store save one token at a time: of two that it is given at once the later one may be there first,
+ * and the token of a session that is over would take the place of the next one's.
+ */
+export function saveInOrder(store: RefreshTokenStore): RefreshTokenStore {
+  let last: Promise<void> = Promise.resolve();
+  return {
+    load: () => store.load(),
+    save(refreshToken) {
+      const save = () => store.save(refreshToken);
+      last = last.then(save, save);
+      return last;
+    },
+    clear: () => store.clear(),
+  };
+}
+
 /** Keeps the token in memory: it ends with the process. */
 export function memoryRefreshTokenStore(): RefreshTokenStore {
   let kept: string | undefined;

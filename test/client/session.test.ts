@@ -327,6 +327,33 @@ t.test('a logout touches only the session that it was called for', async (t) => 
   t.type(await store.load(), 'string', 'the token of the later login is kept');
 });
 
+t.test('a store that is slow at times keeps the token of the last login', async (t) => {
+  const store = memoryRefreshTokenStore();
+  let isSlow = false;
+  const client = startClient(t, server, {
+    refreshTokenStore: {
+      ...store,
+      async save(token) {
+        if (isSlow) {
+          isSlow = false;
+          await pause(200);
+        }
+        await store.save(token);
+      },
+    },
+  });
+  client.network.expiresInSeconds = 0;
+  await client.login(alice);
+  isSlow = true;
+  const renewed = rejection(client.accessToken());
+  while (isSlow) await pause(5);
+  await client.login(alice);
+  const kept = await store.load();
+  await renewed;
+  await pause(250);
+  t.equal(await store.load(), kept);
+});
+
 t.test('a login does not survive a logout that was called meanwhile', async (t) => {
   const store = memoryRefreshTokenStore();
   const calledOff = async (client: TestClient) => {
@@ -378,6 +405,10 @@ t.test('options that do not fit together are refused', async (t) => {
     TypeError,
   );
   t.throws(() => createTokenClient({ ...common, delivery: 'body', apiOrigins: ['x'] }), TypeError);
+  for (const origin of ['localhost:3000', 'app://page', 'file:///page']) {
+    const body = { ...common, delivery: 'body' as const, apiOrigins: [origin] };
+    t.throws(() => createTokenClient(body), TypeError, origin);
+  }
   t.throws(() => createTokenClient({ ...cookie, authorizationServer: 'x' }), TypeError);
 });
 
