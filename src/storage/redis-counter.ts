@@ -5,6 +5,8 @@ import type { RequestCount, RequestCounter } from '../request-counter.ts';
 
 /** What a limit may add to a request; after that it is counted without Redis. */
 const DEADLINE_MILLISECONDS = 40;
+/** After this long without an answer the connection is taken for lost. */
+const SILENCE_MILLISECONDS = 2000;
 const MAXIMUM_RECONNECT_DELAY_MILLISECONDS = 2000;
 
 /** One round trip, and nothing in between: a key without an end would count for ever. */
@@ -32,6 +34,10 @@ export function createRedisCounter(redisUrl: string): RedisCounter {
     connectTimeout: 2000,
     commandTimeout: DEADLINE_MILLISECONDS,
     maxRetriesPerRequest: 0,
+    // A Redis that is gone without a word, and one that is a replica since a failover, are left for whoever
+    // has their address by now. Otherwise the first would be waited for until TCP gives up, the other for ever.
+    socketTimeout: SILENCE_MILLISECONDS,
+    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
     retryStrategy: (attempts) => Math.min(attempts * 100, MAXIMUM_RECONNECT_DELAY_MILLISECONDS),
   });
   // A command only says that there is no connection; this says why. Unheard it would be printed.

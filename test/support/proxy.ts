@@ -11,6 +11,8 @@ export interface Proxy {
   restore(): void;
   /** Lets nothing more through on connections that are open now, which stay open. */
   silence(): void;
+  /** Leads connections from now on to another server; those that are open stay. */
+  redirect(otherUrl: string): void;
 }
 
 /** @param onBytes sees what goes through, in either direction */
@@ -19,7 +21,7 @@ export async function startProxy(
   serverUrl: string,
   onBytes: (chunk: Buffer) => void = () => {},
 ): Promise<Proxy> {
-  const target = new URL(serverUrl);
+  let target = new URL(serverUrl);
   const sockets = new Set<Socket>();
   let isCut = false;
   const proxy = createServer((client) => {
@@ -61,6 +63,9 @@ export async function startProxy(
     },
     silence: () => {
       for (const socket of sockets) socket.unpipe().pause();
+    },
+    redirect: (otherUrl) => {
+      target = new URL(otherUrl);
     },
   };
 }
