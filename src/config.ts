@@ -278,7 +278,14 @@ function parseDatabaseUrl(name: string, text: string | undefined): string | unde
 /** The value may hold a password, so it is never repeated. */
 function parseRedisUrl(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
-  if (URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol)) return text;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  // Redis refuses a database that is no number only after the start, in a way that would end the process.
+  const isFit =
+    url !== undefined &&
+    /^rediss?:$/.test(url.protocol) &&
+    /^(\/\d{0,5})?$/.test(url.pathname) &&
+    /^\d{0,5}$/.test(url.searchParams.get('db') ?? '');
+  if (isFit) return text;
   throw new StartUpError('REDIS_URL must look like redis://user:password@host:6379/0.');
 }
 

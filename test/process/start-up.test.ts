@@ -22,6 +22,8 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ ISSUER: 'ftp://a.example' }, /^ISSUER must be/],
   [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
   [{ REDIS_URL: 'http://u:swordfish@h' }, /^REDIS_URL must look like/],
+  [{ REDIS_URL: 'redis://u:swordfish@h/limits' }, /^REDIS_URL must look like/],
+  [{ REDIS_URL: 'redis://u:swordfish@h/0?db=limits' }, /^REDIS_URL must look like/],
   [{ TRUST_PROXY: 'everybody' }, /^TRUST_PROXY must be/],
   [{ HOST: '0.0.0.0', DATABASE_URL: 'postgres://h/d' }, /^ISSUER is required/],
   [{ HOST: '192.0.2.1' }, /^The embedded database/],
