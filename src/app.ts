@@ -81,6 +81,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   let isStopping = false;
   app.addHook('preClose', async () => {
     isStopping = true;
+    // A server that is closed does not look for overdue requests any more, and would wait for them for ever.
+    setTimeout(() => app.server.closeAllConnections(), config.requestTimeoutSeconds * 1000).unref();
     // Connections that look idle may have a request on the wire: closed now, it would be lost.
     await delay(config.drainSeconds * 1000);
   });

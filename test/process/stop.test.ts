@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import t from 'tap';
 import { demo } from '../../src/demo.ts';
 import { serve, temporaryDirectory } from '../support/process.ts';
+import { startServer } from '../support/server.ts';
 
 const body = new URLSearchParams({
   grant_type: 'password',
@@ -44,6 +45,22 @@ t.test(
     await Promise.all([busy.closed, idle.closed]);
     t.match(busy.received(), /^HTTP\/1\.1 (200|503) /);
     t.match(busy.received().toLowerCase(), '\r\nconnection: close\r\n');
+  },
+);
+
+t.test(
+  'a request that never comes whole is waited for no longer than at other times',
+  async (t) => {
+    const { app, url } = await startServer(t, { requestTimeoutSeconds: 1 });
+    const slow = [head.slice(0, 30), head + body.slice(0, 20)].map((octets) => {
+      const { socket, closed } = dial(url);
+      t.teardown(() => socket.destroy());
+      socket.write(octets);
+      return closed;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await app.close();
+    await Promise.all(slow);
   },
 );
 
