@@ -25,9 +25,28 @@ import { keepRequestsYoung } from './young-generation.ts';
  * better than requests: nothing waits for a line, and no more than this is kept for later.
  */
 const logStream = pino.destination({ fd: 1, sync: false, maxLength: 1024 * 1024 });
-logStream.on('error', () => {});
+/** Since when lines wait and none was written; undefined while none waits. */
+let stuckSince: number | undefined;
+logStream.on('error', () => {
+  stuckSince = Number.NEGATIVE_INFINITY;
+});
+logStream.on('write', () => {
+  stuckSince = performance.now();
+});
+logStream.on('drain', () => {
+  stuckSince = undefined;
+});
+// The logger writes what is left when the process exits, and tries until it can: a full disk would be for ever.
+process.prependListener('exit', () => {
+  if (stuckSince !== undefined && performance.now() - stuckSince > 250) logStream.destroy();
+});
 /** Without `flushSync`, which would wait for ever for a disk that stays full. */
-const log = { write: (line: string) => logStream.write(line) };
+const log = {
+  write(line: string) {
+    stuckSince ??= performance.now();
+    logStream.write(line);
+  },
+};
 
 type Close = () => Promise<void>;
 
@@ -53,6 +72,8 @@ if (command === 'serve' && rest.length === 0) {
 
 async function serve(): Promise<void> {
   keepRequestsYoung();
+  // The same for lines that are for people: unheard, the failure to write one would end the process.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const config = loadConfig(process.env);
   const logger = pino(loggerOptions(config), log);
   const processes = isLeading(config) ? config.workers + 1 : 1;

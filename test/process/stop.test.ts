@@ -1,8 +1,12 @@
 /** Ending: whoever is in flight is answered, nobody is waited for without need, and the exit code is 0. */
+import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { demo } from '../../src/demo.ts';
-import { serve, temporaryDirectory } from '../support/process.ts';
+import { createTestDatabase } from '../support/database.ts';
+import { freePort } from '../support/port.ts';
+import { LAUNCHER, serve, startGroup, temporaryDirectory, until } from '../support/process.ts';
 import { startServer } from '../support/server.ts';
 
 const body = new URLSearchParams({
@@ -61,6 +65,40 @@ t.test(
     await new Promise((resolve) => setTimeout(resolve, 300));
     await app.close();
     await Promise.all(slow);
+  },
+);
+
+t.test(
+  'a server whose output has no room starts, answers, and ends with exit code 0',
+  { skip: !existsSync('/dev/full') && 'there is no such device here' },
+  async (t) => {
+    const { url: databaseUrl } = await createTestDatabase(t);
+    const PORT = String(await freePort());
+    for (const WORKERS of ['1', '2']) {
+      const server = startGroup(
+        t,
+        ['/bin/sh', '-c', 'exec "$0" "$@" >/dev/full 2>&1', process.execPath, LAUNCHER, 'serve'],
+        { DATA_DIR: temporaryDirectory(t), DATABASE_URL: databaseUrl, PORT, WORKERS },
+      );
+      /** Writes a line into the log. */
+      const refused = async () => {
+        const { status } = await fetch(`http://127.0.0.1:${PORT}/token`, {
+          method: 'POST',
+          body: 'x',
+        });
+        t.equal(status, 415);
+      };
+      const isReady = () =>
+        fetch(`http://127.0.0.1:${PORT}/readyz`).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      await until(isReady);
+      // So that something is left to be written at the end.
+      await Promise.all(Array.from({ length: 20 }, refused));
+      server.signalGroup('SIGTERM');
+      t.equal(await Promise.race([server.exit, delay(12_000, 'waiting')]), 0, WORKERS);
+    }
   },
 );
 
