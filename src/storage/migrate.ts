@@ -8,6 +8,13 @@ import { ormConfig } from './orm.ts';
 /** Any constant will do, as long as every instance uses the same. */
 const MIGRATION_LOCK = 7_482_301;
 
+/** A server's own limits would end the wait, or the lock's transaction. Its version decides which there are. */
+const WAIT_AND_HOLD = `
+  select set_config(name, '0', true) from pg_settings
+  where name in (
+    'idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout'
+  )`;
+
 /**
  * Applies pending migrations; answers their names.
  *
@@ -33,6 +40,7 @@ async function migrateAlone(databaseUrl: string): Promise<string[]> {
   try {
     await lock.connect();
     await lock.query('begin');
+    await lock.query(WAIT_AND_HOLD);
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
     return await applyPending(databaseUrl);
   } finally {

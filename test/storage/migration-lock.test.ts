@@ -1,0 +1,21 @@
+/** The lock that keeps instances from migrating at once, on a server that limits sessions. */
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import { migrate } from '../../src/storage/migrate.ts';
+import { administer, joinTestPostgres } from '../support/postgres.ts';
+
+t.test(
+  'instances that start together migrate once, whatever ends waits and idle transactions',
+  async (t) => {
+    const postgres = await joinTestPostgres();
+    const name = `heirloom_test_${randomBytes(6).toString('hex')}`;
+    const run = (statement: string) => administer(postgres.url('postgres'), statement);
+    await run(`create database ${name}`);
+    t.teardown(() => run(`drop database ${name} with (force)`));
+    // Shorter than all migrations together, longer than a moment of a migration's own transaction.
+    await run(`alter database ${name} set idle_in_transaction_session_timeout = '100ms'`);
+    await run(`alter database ${name} set lock_timeout = '20ms'`);
+    const applied = await Promise.all([1, 2, 3].map(() => migrate(postgres.url(name))));
+    t.equal(applied.filter((names) => names.length > 0).length, 1);
+  },
+);
