@@ -12,10 +12,19 @@ t.test(
     const run = (statement: string) => administer(postgres.url('postgres'), statement);
     await run(`create database ${name}`);
     t.teardown(() => run(`drop database ${name} with (force)`));
-    // Shorter than all migrations together, longer than a moment of a migration's own transaction.
-    await run(`alter database ${name} set idle_in_transaction_session_timeout = '100ms'`);
+    const url = postgres.url(name);
+    // A migration that takes longer than a transaction may idle: that of the lock does meanwhile.
+    await administer(
+      url,
+      'create function wait() returns event_trigger language plpgsql as $$ begin perform pg_sleep(4); end $$',
+    );
+    await administer(
+      url,
+      `create event trigger wait on ddl_command_start when tag in ('CREATE TYPE') execute function wait()`,
+    );
+    await run(`alter database ${name} set idle_in_transaction_session_timeout = '3s'`);
     await run(`alter database ${name} set lock_timeout = '20ms'`);
-    const applied = await Promise.all([1, 2, 3].map(() => migrate(postgres.url(name))));
+    const applied = await Promise.all([1, 2, 3].map(() => migrate(url)));
     t.equal(applied.filter((names) => names.length > 0).length, 1);
   },
 );
