@@ -75,7 +75,8 @@ export function attachToAxios(axios: AxiosLike, access: ApiAccess): void {
       const url = urlOf(request);
       const refused = tokenIn(request);
       const first = await attempt(request, adapter);
-      const isRefused = first.response?.status === 401;
+      // An interceptor of the app may have led the request elsewhere since it got its token.
+      const isRefused = first.response?.status === 401 && isApi(url);
       if (!isRefused || refusals.isHopeless(url, refused)) return first.settle();
       if (!isRepeatable(request.data)) {
         await renewForNext(url, refused, (next) => inTime(next, request));
