@@ -27,7 +27,7 @@ export function cached(ask: Ask, options: IntrospectionCacheOptions): Ask {
   if (!(maximumAge > 0 && Number.isFinite(maximumAge))) {
     throw new TypeError('maximumAgeSeconds must be a number of at least 0.001');
   }
-  // For the cache below 0 means no limit.
+  // 0 would mean no limit to the cache.
   if (!(Number.isInteger(maximumEntries) && maximumEntries > 0)) {
     throw new TypeError('maximumEntries must be an integer of at least 1');
   }
