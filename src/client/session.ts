@@ -43,6 +43,9 @@ export interface Session {
   close(): void;
 }
 
+/** A renewal in advance that was refused is not tried again for so long: every request of the app would. */
+const PAUSE_MILLISECONDS = 5000;
+
 type State =
   | { readonly status: 'unknown' | 'signed-out' }
   | { readonly status: 'signed-in'; readonly token: AccessToken };
@@ -54,6 +57,7 @@ export function createSession(options: SessionOptions): Session {
   let epoch = 0;
   /** Tells a login that somebody has logged out since it began, here or in another tab. */
   let logouts = 0;
+  let pausedUntil = 0;
   let renewal: { readonly epoch: number; readonly promise: Promise<AccessToken> } | undefined;
 
   const held = (): AccessToken | undefined =>
@@ -235,8 +239,12 @@ export function createSession(options: SessionOptions): Session {
       const token = held();
       const now = performance.now();
       if (token === undefined || now >= token.expiresAtMilliseconds) return (await renew()).text;
-      // Whoever asks next will hear of what went wrong.
-      if (now >= token.renewAtMilliseconds) renew().catch(() => {});
+      if (now >= Math.max(token.renewAtMilliseconds, pausedUntil)) {
+        // Whoever asks when the token has expired will hear of what went wrong.
+        renew().catch(() => {
+          pausedUntil = performance.now() + PAUSE_MILLISECONDS;
+        });
+      }
       return token.text;
     },
 

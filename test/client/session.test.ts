@@ -61,6 +61,23 @@ t.test('shortly before its end a token is renewed while it still serves', async 
   t.equal(await generation(), 1);
 });
 
+t.test('a renewal in advance that is refused is not repeated by every request', async (t) => {
+  const client = startClient(t, server);
+  client.network.expiresInSeconds = 8;
+  await client.login(alice);
+  const token = await client.accessToken();
+  client.network.loss = () => new Response('not here', { status: 404 });
+  await pause(6200);
+  for (let n = 0; n < 20; n++) {
+    t.equal(await client.accessToken(), token);
+    await pause(10);
+  }
+  t.equal(client.network.count('/token refresh_token'), 1);
+  client.network.loss = () => undefined;
+  await pause(1800);
+  t.not(await client.accessToken(), token, 'but when it has expired the next one is asked for');
+});
+
 t.test('any number of callers cause one refresh', async (t) => {
   const client = startClient(t, server);
   client.network.expiresInSeconds = 0;
