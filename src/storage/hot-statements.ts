@@ -289,8 +289,7 @@ export const issueAdditionalStatement: Statement = {
     returning f.idle_expires_at, (f.access_tokens[1]).expires_at as access_expires_at
   )
   select 'issued' as outcome,${secondsLeft} from family
-  union all
-  select 'not_locked', null, null where not exists (select from held)`,
+  union all select 'not_locked', null, null where not exists (select from held)`,
 };
 
 /**
