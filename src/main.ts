@@ -25,6 +25,8 @@ import { keepRequestsYoung } from './young-generation.ts';
  * better than requests: nothing waits for a line, and no more than this is kept for later.
  */
 const logStream = pino.destination({ fd: 1, sync: false, maxLength: 1024 * 1024 });
+/** Lines that wait for so long without one being written wait for a disk that is full or a reader that sleeps. */
+const STUCK_AFTER_MILLISECONDS = 250;
 /** Since when lines wait and none was written; undefined while none waits. */
 let stuckSince: number | undefined;
 logStream.on('error', () => {
@@ -38,7 +40,9 @@ logStream.on('drain', () => {
 });
 // The logger writes what is left when the process exits, and tries until it can: a full disk would be for ever.
 process.prependListener('exit', () => {
-  if (stuckSince !== undefined && performance.now() - stuckSince > 250) logStream.destroy();
+  const isStuck =
+    stuckSince !== undefined && performance.now() - stuckSince > STUCK_AFTER_MILLISECONDS;
+  if (isStuck) logStream.destroy();
 });
 /** Without `flushSync`, which would wait for ever for a disk that stays full. */
 const log = {
