@@ -284,9 +284,20 @@ function parseRedisUrl(text: string | undefined): string | undefined {
     url !== undefined &&
     /^rediss?:$/.test(url.protocol) &&
     /^(\/\d{0,5})?$/.test(url.pathname) &&
-    /^\d{0,5}$/.test(url.searchParams.get('db') ?? '');
+    /^\d{0,5}$/.test(url.searchParams.get('db') ?? '') &&
+    // The driver decodes both, and what cannot be decoded would end the start with a stack.
+    isDecodable(`${url.username} ${url.password}`);
   if (isFit) return text;
   throw new StartUpError('REDIS_URL must look like redis://user:password@host:6379/0.');
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function parseWorkers(text: string | undefined): number {

@@ -265,7 +265,7 @@ function reasonNotToStart(error: NodeJS.ErrnoException): string {
     const where = message.replace('listen EADDRINUSE: address already in use', 'Port in use:');
     return `${where}. Set PORT to another one.`;
   }
-  if (code !== undefined && ['EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'].includes(code)) {
+  if (code !== undefined && ['EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code)) {
     return `Cannot listen: ${message}. Look at HOST and PORT.`;
   }
   const trouble = databaseTroubleOf(error);

@@ -67,7 +67,8 @@ export function authorizationServerEndpoints(
     const { response, body } = await post(path, parameters);
     if (response.ok) return body;
     const { status } = response;
-    if (status === 429 || status >= 500) {
+    // 408 is of a network too slow for the request, and says nothing about it (RFC 9110 §15.5.9).
+    if (status === 408 || status === 429 || status >= 500) {
       throw new UnavailableError({ retryAfterSeconds: readRetryAfter(response) });
     }
     const { error } = (body ?? {}) as { error?: unknown };

@@ -114,6 +114,7 @@ t.test('trouble is waited for, and signs nobody out', async (t) => {
     () => unavailable(500),
     () => unavailable(502),
     () => unavailable(429),
+    () => unavailable(408),
     () => new Response('<p>portal</p>', { status: 200 }),
     () => new Response('{"access_token":', { status: 200 }),
     () => Response.json({ access_token: 'x', token_type: 'mac', expires_in: 9 }),
