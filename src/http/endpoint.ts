@@ -2,12 +2,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify';
 import type { Cors } from './cors.ts';
 import { emptyForm, type Form } from './form.ts';
+import { type Responses, withLimitHeaders } from './schemas.ts';
 
 const FORM = 'application/x-www-form-urlencoded';
 
 export interface ClientEndpoint {
   readonly url: string;
-  readonly schema: FastifySchema;
+  readonly schema: FastifySchema & { readonly response: Responses };
   /** Requests per second and network, before a body is read; more are answered with 429. */
   readonly requestsPerSecond?: number;
   /** Undefined where no browser has anything to ask. */
@@ -17,14 +18,16 @@ export interface ClientEndpoint {
 
 /** Registers `POST url`, and 405 for everything else there (RFC 6749 §3.2, RFC 7009 §2.1, RFC 7662 §2.1). */
 export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint): void {
+  const { schema, requestsPerSecond } = endpoint;
   app.post(endpoint.url, {
     schema: {
       consumes: [FORM],
       security: [{ client_secret_basic: [] }, {}],
-      ...endpoint.schema,
+      ...schema,
+      response: requestsPerSecond ? withLimitHeaders(schema.response) : schema.response,
     },
-    ...(endpoint.requestsPerSecond && {
-      config: { rateLimit: { max: endpoint.requestsPerSecond, timeWindow: 1000 } },
+    ...(requestsPerSecond && {
+      config: { rateLimit: { max: requestsPerSecond, timeWindow: 1000 } },
     }),
     ...(endpoint.cors && { onSend: endpoint.cors.onSend }),
     handler: async (request, reply) =>

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { refuseOtherMethods } from './endpoint.ts';
-import { health, notReady } from './schemas.ts';
+import { health, healthErrors, readinessErrors } from './schemas.ts';
 
 /** @param checkReadiness throws `TemporarilyUnavailable` while the database does not answer */
 export function addHealthEndpoints(
@@ -26,7 +26,12 @@ export function addHealthEndpoints(
   });
   app.get(
     '/livez',
-    { schema: { ...describe('livez', 'The process answers'), response: { 200: health } } },
+    {
+      schema: {
+        ...describe('livez', 'The process answers'),
+        response: { 200: health, ...healthErrors },
+      },
+    },
     async () => ({ status: 'ok' }),
   );
   app.get(
@@ -34,7 +39,7 @@ export function addHealthEndpoints(
     {
       schema: {
         ...describe('readyz', 'Requests can be served'),
-        response: { 200: health, ...notReady },
+        response: { 200: health, ...readinessErrors },
       },
     },
     async () => {

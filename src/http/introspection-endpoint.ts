@@ -24,7 +24,7 @@ export function addIntrospectionEndpoint(
       tags: ['OAuth'],
       security: [{ client_secret_basic: [] }],
       body: tokenInquiry,
-      response: { 200: introspectionResponse, ...clientEndpointErrors },
+      response: { 200: introspectionResponse, ...clientEndpointErrors('invalid_request') },
     },
     async handle(form, request) {
       const introspection = await server.introspect(readTokenInquiry(form, request));

@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import { refuseOtherMethods } from './endpoint.ts';
-import { metadataResponse } from './schemas.ts';
+import { metadataErrors, metadataResponse } from './schemas.ts';
 
 const WELL_KNOWN = '/.well-known/oauth-authorization-server';
 
@@ -26,7 +26,7 @@ export function addMetadataEndpoint(
         summary: 'What this server can do',
         tags: ['Discovery'],
         security: [],
-        response: { 200: metadataResponse },
+        response: { 200: metadataResponse, ...metadataErrors },
       },
     },
     handler,

@@ -35,7 +35,7 @@ export function addRevocationEndpoint(
       body: revocationRequest,
       response: {
         200: Type.Null({ description: 'The token is not good any more.', headers: cookieHeader }),
-        ...appEndpointErrors,
+        ...appEndpointErrors('invalid_request', 'invalid_grant'),
       },
     },
     async handle(form, request, reply) {

@@ -1,7 +1,7 @@
 /** What goes over the wire, as OpenAPI shows it. Parsing and checking are done by hand and strictly. */
 import Type from 'typebox';
-
-const formOnly = { additionalProperties: true };
+import { OAuthError, type OAuthErrorCode } from '../oauth/errors.ts';
+import { BASIC_CHALLENGE } from './error-handler.ts';
 
 /** A parameter without a value counts as omitted. Unless told so, Swagger UI would send "string". */
 const empty = { default: '' };
@@ -19,43 +19,40 @@ const clientParameters = {
   ),
 };
 
-export const tokenRequest = Type.Object(
-  {
-    grant_type: Type.String({
-      description: '`password` or `refresh_token`.',
-      examples: ['password', 'refresh_token'],
+export const tokenRequest = Type.Object({
+  grant_type: Type.String({
+    description: '`password` or `refresh_token`.',
+    examples: ['password', 'refresh_token'],
+  }),
+  username: Type.Optional(
+    Type.String({ examples: ['alice'], description: 'For the password grant.' }),
+  ),
+  password: Type.Optional(
+    Type.String({
+      format: 'password',
+      examples: ['correct horse battery staple'],
+      description: 'For the password grant.',
     }),
-    username: Type.Optional(
-      Type.String({ examples: ['alice'], description: 'For the password grant.' }),
-    ),
-    password: Type.Optional(
-      Type.String({
-        format: 'password',
-        examples: ['correct horse battery staple'],
-        description: 'For the password grant.',
-      }),
-    ),
-    refresh_token: Type.Optional(
-      Type.String({ ...empty, description: 'For the refresh token grant.' }),
-    ),
-    scope: Type.Optional(
-      Type.String({
-        ...empty,
-        description: 'Scopes separated by spaces; all of the client’s when omitted.',
-      }),
-    ),
-    device_label: Type.Optional(
-      Type.String({
-        ...empty,
-        maxLength: 64,
-        description: 'What a person calls this device, shown in lists of sessions.',
-      }),
-    ),
-    ...clientParameters,
-    client_id: Type.Optional(Type.String({ ...clientParameters.client_id, examples: ['demo'] })),
-  },
-  formOnly,
-);
+  ),
+  refresh_token: Type.Optional(
+    Type.String({ ...empty, description: 'For the refresh token grant.' }),
+  ),
+  scope: Type.Optional(
+    Type.String({
+      ...empty,
+      description: 'Scopes separated by spaces; all of the client’s when omitted.',
+    }),
+  ),
+  device_label: Type.Optional(
+    Type.String({
+      ...empty,
+      maxLength: 64,
+      description: 'What a person calls this device, shown in lists of sessions.',
+    }),
+  ),
+  ...clientParameters,
+  client_id: Type.Optional(Type.String({ ...clientParameters.client_id, examples: ['demo'] })),
+});
 
 const inquiryParameters = {
   token_type_hint: Type.Optional(
@@ -64,26 +61,20 @@ const inquiryParameters = {
   ...clientParameters,
 };
 
-export const tokenInquiry = Type.Object(
-  {
-    token: Type.String({ ...empty, description: 'An access token or a refresh token.' }),
-    ...inquiryParameters,
-  },
-  formOnly,
-);
+export const tokenInquiry = Type.Object({
+  token: Type.String({ ...empty, description: 'An access token or a refresh token.' }),
+  ...inquiryParameters,
+});
 
-export const revocationRequest = Type.Object(
-  {
-    token: Type.Optional(
-      Type.String({
-        ...empty,
-        description: 'An access token or a refresh token; may be left out in cookie mode only.',
-      }),
-    ),
-    ...inquiryParameters,
-  },
-  formOnly,
-);
+export const revocationRequest = Type.Object({
+  token: Type.Optional(
+    Type.String({
+      ...empty,
+      description: 'An access token or a refresh token; may be left out in cookie mode only.',
+    }),
+  ),
+  ...inquiryParameters,
+});
 
 /** What apps in cookie mode send, or are refused with 403. */
 export const appHeaders = Type.Object({
@@ -96,13 +87,47 @@ export const appHeaders = Type.Object({
   ),
 });
 
-/** A header of answers, as OpenAPI describes it. */
+/** Headers of answers, as OpenAPI describes them. */
 export const cookieHeader = {
   'Set-Cookie': Type.String({
     description:
       'For clients in cookie mode: sets or clears the cookie that carries the refresh token.',
   }),
 };
+
+const challengeHeader = {
+  'WWW-Authenticate': Type.String({ examples: [BASIC_CHALLENGE], description: 'RFC 7617.' }),
+};
+
+const retryHeader = {
+  'Retry-After': Type.Integer({ minimum: 1, description: 'Seconds to wait.' }),
+};
+
+const requestIdHeader = {
+  'X-Request-Id': Type.String({ format: 'uuid', description: 'Finds the fault in the log.' }),
+};
+
+const limitHeaders = {
+  'RateLimit-Limit': Type.Integer({ description: 'Requests that the limit allows at a time.' }),
+  'RateLimit-Remaining': Type.Integer({ description: 'How many of them are left.' }),
+  'RateLimit-Reset': Type.Integer({ description: 'Seconds until all are there again.' }),
+};
+
+type Headers = Readonly<Record<string, Type.TSchema>>;
+export type Responses = Readonly<Record<string, Type.TSchema>>;
+
+const headersOf = (response: { readonly headers?: Headers }) => response.headers;
+
+/** What is refused before requests are counted says nothing about them. */
+export const withLimitHeaders = ({ default: uncounted, ...counted }: Responses): Responses => ({
+  ...Object.fromEntries(
+    Object.entries(counted).map(([status, response]) => [
+      status,
+      { ...response, headers: { ...headersOf(response), ...limitHeaders } },
+    ]),
+  ),
+  ...(uncounted && { default: uncounted }),
+});
 
 export const tokenResponse = Type.Object(
   {
@@ -153,35 +178,73 @@ export const metadataResponse = Type.Object(
 
 export const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
 
-const error = (code: string, description: string) =>
+type Failure = { readonly error: string; readonly error_description?: string };
+
+const failure = (description: string, examples: readonly Failure[], headers?: Headers) =>
   Type.Object(
     { error: Type.String(), error_description: Type.Optional(Type.String()) },
-    { description, examples: [{ error: code }] },
+    { description, examples, ...(headers && { headers }) },
   );
 
-/** Failures that every endpoint for clients has in common. */
-export const clientEndpointErrors = {
-  400: error('invalid_request', 'The request is refused, RFC 6749 section 5.2.'),
-  401: error('invalid_client', 'Client authentication failed.'),
-  413: error('invalid_request', 'The body is too large.'),
-  415: error('invalid_request', 'The body is not application/x-www-form-urlencoded in UTF-8.'),
-  429: error('temporarily_unavailable', 'Too many requests; `Retry-After` says when to come back.'),
-  500: error('server_error', 'A fault of the server.'),
-  503: error(
-    'temporarily_unavailable',
+const refusal = (code: OAuthErrorCode): Failure => ({
+  error: code,
+  error_description: new OAuthError(code, '').description,
+});
+
+const unavailable = (description: string) =>
+  failure(description, [{ error: 'temporarily_unavailable' }], retryHeader);
+
+/** What any request can meet. */
+const commonErrors = {
+  500: failure('A fault of the server.', [{ error: 'server_error' }], requestIdHeader),
+  default: failure(
+    'HTTP itself is violated, or a limit on headers or on time: 400, 405, 408, 431, 501.',
+    [{ error: 'invalid_request' }, { error: 'method_not_allowed' }],
+    { Allow: Type.String({ description: 'With 405: the methods that there are.' }) },
+  ),
+};
+
+export const healthErrors = commonErrors;
+
+export const metadataErrors = {
+  ...commonErrors,
+  400: failure('A proxy says that the request came over plain HTTP.', [
+    { error: 'invalid_request' },
+  ]),
+  503: unavailable('The server is stopping.'),
+};
+
+export const readinessErrors = {
+  ...commonErrors,
+  503: unavailable('The database does not answer, or the server is stopping.'),
+};
+
+/** Failures that every endpoint for clients has in common; `codes` are those of status 400. */
+export const clientEndpointErrors = (...codes: OAuthErrorCode[]) => ({
+  ...commonErrors,
+  400: failure('The request is refused, RFC 6749 section 5.2.', codes.map(refusal)),
+  401: failure('Client authentication failed.', [refusal('invalid_client')], challengeHeader),
+  413: failure('The body is too large.', [{ error: 'invalid_request' }]),
+  415: failure('The body is not application/x-www-form-urlencoded in UTF-8.', [
+    { error: 'invalid_request' },
+  ]),
+  429: unavailable('Too many requests; `Retry-After` says when to come back.'),
+  503: unavailable(
     'Try again with the same token after `Retry-After` seconds; nothing is decided.',
   ),
-};
+});
 
 /** For endpoints that apps in browsers use. */
-export const appEndpointErrors = {
-  ...clientEndpointErrors,
-  403: error(
-    'access_denied',
-    'The client is in cookie mode and the request does not come from its own app. Nothing is changed.',
+export const appEndpointErrors = (...codes: OAuthErrorCode[]) => ({
+  ...clientEndpointErrors(...codes, 'invalid_client'),
+  401: failure(
+    'Client authentication failed. It is 400 for a page that sent no `Authorization` header, because its ' +
+      'browser would ask the person for a password.',
+    [refusal('invalid_client')],
+    challengeHeader,
   ),
-};
-
-export const notReady = {
-  503: error('temporarily_unavailable', 'The database does not answer, or the server is stopping.'),
-};
+  403: failure(
+    'The client is in cookie mode and the request does not come from its own app. Nothing is changed.',
+    [refusal('access_denied')],
+  ),
+});

@@ -46,6 +46,14 @@ const limits = {
   refresh_token: { name: 'refresh_token', requests: 600, windowSeconds: 60, isOverload: true },
 } as const;
 
+const errors = appEndpointErrors(
+  'invalid_request',
+  'invalid_grant',
+  'invalid_scope',
+  'unauthorized_client',
+  'unsupported_grant_type',
+);
+
 export function addTokenEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
@@ -70,7 +78,11 @@ export function addTokenEndpoint(
       tags: ['OAuth'],
       headers: appHeaders,
       body: tokenRequest,
-      response: { 200: { ...tokenResponse, headers: cookieHeader }, ...appEndpointErrors },
+      response: {
+        200: { ...tokenResponse, headers: cookieHeader },
+        ...errors,
+        400: { ...errors[400], headers: cookieHeader },
+      },
     },
     async handle(form, request, reply) {
       const presented = readTokenRequest(form, request, cookiePath);

@@ -37,3 +37,21 @@ t.test(
     t.doesNotThrow(() => assertDocumented('POST', `${server.url}/token`, 400));
   },
 );
+
+t.test(
+  'MET-13 contract: a header that is not documented fails the test that sees it',
+  async (t) => {
+    const assertHeader = (status: number, name: string) =>
+      assertDocumented('POST', `${server.url}/token`, status, new Headers({ [name]: '1' }));
+    t.throws(() => assertHeader(400, 'retry-after'), /lacks/);
+    t.doesNotThrow(() => assertHeader(503, 'retry-after'));
+    t.doesNotThrow(() => assertHeader(400, 'set-cookie'), 'a session that is over ends its cookie');
+  },
+);
+
+t.test('MET-14 contract: refusals are documented as they are answered', async (t) => {
+  const needed = { grant_type: 'password', username: 'alice', password: 'x' };
+  const { body } = await post(`${server.url}/token`, needed);
+  const example = documentedPaths['/token']?.post?.responses[401]?.content;
+  t.strictSame(example?.['application/json']?.example, body);
+});

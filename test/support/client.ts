@@ -25,7 +25,7 @@ export function basic(clientId: string, clientSecret: string): Record<string, st
 
 export async function send(url: string, init: RequestInit = {}): Promise<Answer> {
   const response = await fetch(url, { redirect: 'manual', ...init });
-  assertDocumented(init.method ?? 'GET', url, response.status);
+  assertDocumented(init.method ?? 'GET', url, response.status, response.headers);
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json');
   return {
