@@ -166,7 +166,8 @@ function abandonmentOf(request: FastifyRequest): () => boolean {
 }
 
 function originOf(request: FastifyRequest, deviceLabel: string | undefined): RequestOrigin {
-  if (deviceLabel !== undefined && deviceLabel.length > MAXIMUM_DEVICE_LABEL_CHARACTERS) {
+  // Code points, as JSON Schema and PostgreSQL count: an emoji is one or a few of them.
+  if ([...(deviceLabel ?? '')].length > MAXIMUM_DEVICE_LABEL_CHARACTERS) {
     throw invalidRequest('device_label is too long');
   }
   return {

@@ -166,3 +166,11 @@ t.test('SYN-30 RFC 6749 §5.2: a token of more than 512 characters is no token',
   }
   t.equal((await refresh(server, c1, tokens.refresh_token)).status, 200, 'nothing was spent');
 });
+
+t.test('SYN-37 JSON Schema §6.3.1: a device label has 64 characters at most', async (t) => {
+  for (const character of ['x', 'é', '📱']) {
+    const label = (length: number) => ({ ...valid, device_label: character.repeat(length) });
+    t.equal((await post(tokenUrl, label(64))).status, 200, character);
+    isRefused(t, await post(tokenUrl, label(65)), 'invalid_request', character);
+  }
+});
