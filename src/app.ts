@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
-import type { Config } from './config.ts';
+import { type Config, issuerPath } from './config.ts';
 import { createCors } from './http/cors.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
 import {
@@ -89,7 +89,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   checkOnArrival(app, config, headers, () => isStopping);
   acceptFormsOnly(app);
 
-  await collectOpenApi(app);
+  const path = issuerPath(config.issuer);
+  await collectOpenApi(app, path);
   if (config.isRateLimitOn) {
     await addRequestLimits(app, requestCounter(app, dependencies.sharedCounter));
   }
@@ -103,9 +104,9 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     addRevocationEndpoint(apps, authorizationServer, browser);
   });
   addIntrospectionEndpoint(app, authorizationServer, issuer);
-  addMetadataEndpoint(app, authorizationServer, { configured: config.issuer, current: issuer });
+  addMetadataEndpoint(app, authorizationServer, { path, current: issuer });
   addHealthEndpoints(app, checkReadiness, () => isStopping);
-  if (config.areDocsOn) await addDocs(app);
+  if (config.areDocsOn) await addDocs(app, path);
   return app;
 }
 

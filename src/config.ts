@@ -238,6 +238,10 @@ function parseChoice<Choice extends string>(
 const parseSwitch = (name: string, text: string | undefined, fallback: boolean): boolean =>
   parseChoice(name, text, ['on', 'off'], fallback ? 'on' : 'off') === 'on';
 
+/** The path of the issuer, which a proxy strips; empty where there is none. */
+export const issuerPath = (issuer: string | undefined): string =>
+  new URL(issuer ?? 'http://localhost').pathname.replace(/\/$/, '');
+
 /** RFC 8414 §2: a URL with neither query nor fragment. http is for loopback and private networks. */
 function parseIssuer(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
@@ -261,7 +265,7 @@ function parseIssuer(text: string | undefined): string | undefined {
 function parseCookiePath(text = '/', issuer: string | undefined): CookiePath {
   const isPath = (path: string): path is CookiePath => /^\/(?!\/)[\w.~!$&'()*+,=:@/-]*$/.test(path);
   const path = isPath(text) && text !== '/' ? text.replace(/\/$/, '') : text;
-  const endpoint = `${new URL(issuer ?? 'http://localhost').pathname.replace(/\/$/, '')}/token`;
+  const endpoint = `${issuerPath(issuer)}/token`;
   if (isPath(path) && (path === '/' || endpoint.startsWith(`${path}/`))) return path;
   throw new StartUpError(
     `COOKIE_PATH must be a path that ISSUER's endpoints are below, such as /auth, not ${JSON.stringify(text)}.`,

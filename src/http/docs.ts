@@ -5,8 +5,12 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import { version } from '../version.ts';
 
-/** Collects the routes that are registered after it; `app.swagger()` is the document. */
-export async function collectOpenApi(app: FastifyInstance): Promise<void> {
+/**
+ * Collects the routes that are registered after it; `app.swagger()` is the document.
+ *
+ * @param path of the issuer, below which browsers find the routes
+ */
+export async function collectOpenApi(app: FastifyInstance, path: string): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -18,7 +22,7 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
           'Examples name the demo accounts, which exist on the embedded database only.',
         license: { name: 'MIT', identifier: 'MIT' },
       },
-      servers: [{ url: '/' }],
+      servers: [{ url: path || '/' }],
       tags: [
         { name: 'OAuth', description: 'Tokens: get, revoke and check them.' },
         { name: 'Discovery', description: 'What this server can do.' },
@@ -42,8 +46,8 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
               'To see the tokens, execute `/token` below.',
             flows: {
               password: {
-                tokenUrl: '/token',
-                refreshUrl: '/token',
+                tokenUrl: `${path}/token`,
+                refreshUrl: `${path}/token`,
                 scopes: { read: 'A scope of the demo.', write: 'A scope of the demo.' },
               },
             },
@@ -56,7 +60,7 @@ export async function collectOpenApi(app: FastifyInstance): Promise<void> {
 }
 
 /** Swagger UI at `/docs`, the document at `/docs/json` and `/docs/yaml`. Nothing comes from elsewhere. */
-export async function addDocs(app: FastifyInstance): Promise<void> {
+export async function addDocs(app: FastifyInstance, path: string): Promise<void> {
   await app.register(async (docs) => {
     await docs.register(helmet, {
       contentSecurityPolicy: {
@@ -79,6 +83,7 @@ export async function addDocs(app: FastifyInstance): Promise<void> {
     });
     await docs.register(swaggerUi, {
       routePrefix: '/docs',
+      indexPrefix: path,
       theme: { title: 'Heirloom' },
       uiConfig: {
         // Without the top bar, which offers to open other documents and needs inline styles.

@@ -11,7 +11,7 @@ const confidentialMethods = ['client_secret_basic', 'client_secret_post'];
 export function addMetadataEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
-  issuer: { readonly configured: string | undefined; readonly current: () => string },
+  issuer: { readonly path: string; readonly current: () => string },
 ): void {
   const handler = async (_request: FastifyRequest, reply: FastifyReply) => {
     // The same public document for everybody, so every page may read it.
@@ -33,10 +33,9 @@ export function addMetadataEndpoint(
   );
   refuseOtherMethods(app, WELL_KNOWN, 'GET');
   // RFC 8414 §3.1: the issuer's path comes behind the well-known part.
-  const path = new URL(issuer.configured ?? 'http://localhost').pathname.replace(/\/$/, '');
-  if (path !== '') {
-    app.get(WELL_KNOWN + path, { schema: { hide: true } }, handler);
-    refuseOtherMethods(app, WELL_KNOWN + path, 'GET');
+  if (issuer.path !== '') {
+    app.get(WELL_KNOWN + issuer.path, { schema: { hide: true } }, handler);
+    refuseOtherMethods(app, WELL_KNOWN + issuer.path, 'GET');
   }
 }
 

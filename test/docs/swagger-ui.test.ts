@@ -1,4 +1,7 @@
 /** Swagger UI as a newcomer uses it: in a real browser, with the demo, and with what is filled in. */
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
 import { demo, ensureDemo } from '../../src/demo.ts';
@@ -101,6 +104,36 @@ t.test('a 401 is shown, and the browser does not ask for a password', needsChrom
   t.equal(body.error, 'invalid_client');
 });
 
+t.test('below the path of the issuer, which a proxy strips', needsChromium, async (t) => {
+  const below = await startServer(t, { issuer: 'http://127.0.0.1/auth' });
+  await ensureDemo(below.dependencies);
+  const { page, errors } = await openDocs(t, {}, `${await startStrippingProxy(t, below.url)}/auth`);
+  const pair = await execute(await openOperation(page, 'token'));
+  t.equal(pair.status, '200');
+  await openAuthorizeDialog(page);
+  await page.locator('.dialog-ux').getByText('/auth/token', { exact: true }).waitFor();
+  t.strictSame(errors, []);
+});
+
+/** Forwards what is below `/auth`, without it, and nothing else. */
+async function startStrippingProxy(t: Test, target: string): Promise<string> {
+  const proxy = createServer((incoming, answer) => {
+    const { url = '', method = '', headers } = incoming;
+    if (!url.startsWith('/auth/')) {
+      answer.writeHead(404).end();
+      return;
+    }
+    const forward = request(target + url.slice('/auth'.length), { method, headers }, (response) => {
+      answer.writeHead(response.statusCode ?? 502, response.headers);
+      response.pipe(answer);
+    });
+    incoming.pipe(forward);
+  }).listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  t.teardown(() => proxy.close());
+  return `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+}
+
 interface Docs {
   readonly page: Page;
   /** What the console complained about; violations of the content security policy are among it. */
@@ -109,7 +142,11 @@ interface Docs {
   readonly origins: Set<string>;
 }
 
-async function openDocs(t: Test, options: BrowserContextOptions = {}): Promise<Docs> {
+async function openDocs(
+  t: Test,
+  options: BrowserContextOptions = {},
+  url: string = server.url,
+): Promise<Docs> {
   const browser = await launchChromium(t);
   const page = await browser.newPage(options);
   const errors: string[] = [];
@@ -119,7 +156,7 @@ async function openDocs(t: Test, options: BrowserContextOptions = {}): Promise<D
   });
   page.on('pageerror', (error) => errors.push(error.message));
   page.on('request', (request) => origins.add(new URL(request.url()).origin));
-  await page.goto(`${server.url}/docs`);
+  await page.goto(`${url}/docs`);
   return { page, errors, origins };
 }
 
