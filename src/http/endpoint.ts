@@ -22,6 +22,7 @@ export function addClientEndpoint(app: FastifyInstance, endpoint: ClientEndpoint
   app.post(endpoint.url, {
     schema: {
       consumes: [FORM],
+      // Neither credentials in the body nor a public client's name are a scheme of OpenAPI.
       security: [{ client_secret_basic: [] }, {}],
       ...schema,
       response: requestsPerSecond ? withLimitHeaders(schema.response) : schema.response,

@@ -22,7 +22,6 @@ export function addIntrospectionEndpoint(
         'For confidential clients only. Every answer is read from the database after the request ' +
         'arrived. A token that is unknown, dead or not meant for the caller is simply inactive.',
       tags: ['OAuth'],
-      security: [{ client_secret_basic: [] }],
       body: tokenInquiry,
       response: { 200: introspectionResponse, ...clientEndpointErrors('invalid_request') },
     },

@@ -55,3 +55,22 @@ t.test('MET-14 contract: refusals are documented as they are answered', async (t
   const example = documentedPaths['/token']?.post?.responses[401]?.content;
   t.strictSame(example?.['application/json']?.example, body);
 });
+
+t.test(
+  'MET-15 RFC 8414 §2: every way to authenticate that is announced is documented',
+  async (t) => {
+    const metadata = (await send(`${server.url}/.well-known/oauth-authorization-server`)).body;
+    const endpoints = { token: '/token', revocation: '/revoke', introspection: '/introspect' };
+    for (const [name, path] of Object.entries(endpoints)) {
+      const methods: string[] = metadata[`${name}_endpoint_auth_methods_supported`];
+      const inHeader = (method: string) => method === 'client_secret_basic';
+      const documented = documentedPaths[path]?.post?.security ?? [];
+      t.ok(
+        methods.some(inHeader) && documented.some((each) => 'client_secret_basic' in each),
+        path,
+      );
+      const isHeaderOptional = documented.some((each) => Object.keys(each).length === 0);
+      t.equal(isHeaderOptional, !methods.every(inHeader), `${path}: credentials in the body`);
+    }
+  },
+);
