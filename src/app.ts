@@ -90,7 +90,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   acceptFormsOnly(app);
 
   const path = issuerPath(config.issuer);
-  await collectOpenApi(app, path);
+  await collectOpenApi(app, { path, grantTypes: authorizationServer.grantTypes });
   if (config.isRateLimitOn) {
     await addRequestLimits(app, requestCounter(app, dependencies.sharedCounter));
   }

@@ -8,7 +8,7 @@ const nobody = async (): Promise<never> => {
   throw new Error('the document is made without serving requests');
 };
 const authorizationServer: AuthorizationServer = {
-  grantTypes: [],
+  grantTypes: ['password', 'refresh_token'],
   token: nobody,
   revoke: nobody,
   introspect: nobody,

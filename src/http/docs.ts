@@ -5,12 +5,14 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import { version } from '../version.ts';
 
-/**
- * Collects the routes that are registered after it; `app.swagger()` is the document.
- *
- * @param path of the issuer, below which browsers find the routes
- */
-export async function collectOpenApi(app: FastifyInstance, path: string): Promise<void> {
+export interface OpenApiOptions {
+  /** Path of the issuer, below which browsers find the routes. */
+  readonly path: string;
+  readonly grantTypes: readonly string[];
+}
+
+/** Collects the routes that are registered after it; `app.swagger()` is the document. */
+export async function collectOpenApi(app: FastifyInstance, options: OpenApiOptions): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -22,7 +24,7 @@ export async function collectOpenApi(app: FastifyInstance, path: string): Promis
           'Examples name the demo accounts, which exist on the embedded database only.',
         license: { name: 'MIT', identifier: 'MIT' },
       },
-      servers: [{ url: path || '/' }],
+      servers: [{ url: options.path || '/' }],
       tags: [
         { name: 'OAuth', description: 'Tokens: get, revoke and check them.' },
         { name: 'Discovery', description: 'What this server can do.' },
@@ -38,26 +40,30 @@ export async function collectOpenApi(app: FastifyInstance, path: string): Promis
               'username is its client_id, the password its client_secret. To introspect as the ' +
               'resource server of the demo: `demo-api`, `demo-api-secret`.',
           },
-          password: {
-            type: 'oauth2',
-            description:
-              'Log a person in. For the demo: `alice`, `correct horse battery staple`, client_id ' +
-              '`demo` and no client_secret. No scope ticked means every scope of the client. ' +
-              'To see the tokens, execute `/token` below.',
-            flows: {
-              password: {
-                tokenUrl: `${path}/token`,
-                refreshUrl: `${path}/token`,
-                scopes: { read: 'A scope of the demo.', write: 'A scope of the demo.' },
-              },
-            },
-          },
+          ...(options.grantTypes.includes('password') && {
+            password: passwordScheme(options.path),
+          }),
         },
       },
     },
     hideUntagged: true,
   });
 }
+
+const passwordScheme = (path: string) => ({
+  type: 'oauth2' as const,
+  description:
+    'Log a person in. For the demo: `alice`, `correct horse battery staple`, client_id ' +
+    '`demo` and no client_secret. No scope ticked means every scope of the client. ' +
+    'To see the tokens, execute `/token` below.',
+  flows: {
+    password: {
+      tokenUrl: `${path}/token`,
+      refreshUrl: `${path}/token`,
+      scopes: { read: 'A scope of the demo.', write: 'A scope of the demo.' },
+    },
+  },
+});
 
 /** Swagger UI at `/docs`, the document at `/docs/json` and `/docs/yaml`. Nothing comes from elsewhere. */
 export async function addDocs(app: FastifyInstance, path: string): Promise<void> {

@@ -19,11 +19,7 @@ const clientParameters = {
   ),
 };
 
-export const tokenRequest = Type.Object({
-  grant_type: Type.String({
-    description: '`password` or `refresh_token`.',
-    examples: ['password', 'refresh_token'],
-  }),
+const passwordParameters = {
   username: Type.Optional(
     Type.String({ examples: ['alice'], description: 'For the password grant.' }),
   ),
@@ -34,25 +30,34 @@ export const tokenRequest = Type.Object({
       description: 'For the password grant.',
     }),
   ),
-  refresh_token: Type.Optional(
-    Type.String({ ...empty, description: 'For the refresh token grant.' }),
-  ),
-  scope: Type.Optional(
-    Type.String({
-      ...empty,
-      description: 'Scopes separated by spaces; all of the client’s when omitted.',
+};
+
+export const tokenRequest = (grantTypes: readonly string[]) =>
+  Type.Object({
+    grant_type: Type.String({
+      description: `${grantTypes.map((each) => `\`${each}\``).join(' or ')}.`,
+      examples: grantTypes,
     }),
-  ),
-  device_label: Type.Optional(
-    Type.String({
-      ...empty,
-      maxLength: 64,
-      description: 'What a person calls this device, shown in lists of sessions.',
-    }),
-  ),
-  ...clientParameters,
-  client_id: Type.Optional(Type.String({ ...clientParameters.client_id, examples: ['demo'] })),
-});
+    ...(grantTypes.includes('password') && passwordParameters),
+    refresh_token: Type.Optional(
+      Type.String({ ...empty, description: 'For the refresh token grant.' }),
+    ),
+    scope: Type.Optional(
+      Type.String({
+        ...empty,
+        description: 'Scopes separated by spaces; all of the client’s when omitted.',
+      }),
+    ),
+    device_label: Type.Optional(
+      Type.String({
+        ...empty,
+        maxLength: 64,
+        description: 'What a person calls this device, shown in lists of sessions.',
+      }),
+    ),
+    ...clientParameters,
+    client_id: Type.Optional(Type.String({ ...clientParameters.client_id, examples: ['demo'] })),
+  });
 
 const inquiryParameters = {
   token_type_hint: Type.Optional(

@@ -77,7 +77,7 @@ export function addTokenEndpoint(
         '`__Host-heirloom_refresh_` + the first 16 hex digits of SHA-256(client_id).',
       tags: ['OAuth'],
       headers: appHeaders,
-      body: tokenRequest,
+      body: tokenRequest(server.grantTypes),
       response: {
         200: { ...tokenResponse, headers: cookieHeader },
         ...errors,

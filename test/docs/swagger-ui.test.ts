@@ -43,6 +43,15 @@ t.test('the OpenAPI document is at /docs/json and at /docs/yaml', async (t) => {
   t.match(yaml.text, /^openapi: 3\.1\.0$/m);
 });
 
+t.test('where the password grant is off, nothing offers it', async (t) => {
+  const { url } = await startServer(t, { isPasswordGrantOn: false });
+  const { text, body } = await send(`${url}/docs/json`);
+  t.strictSame(Object.keys(body.components.securitySchemes), ['client_secret_basic']);
+  const form = body.paths['/token'].post.requestBody.content['application/x-www-form-urlencoded'];
+  t.match(form.schema.properties.grant_type, { description: '`refresh_token`.' });
+  t.notMatch(text, /password grant|"username"/i);
+});
+
 t.test(
   'MET-11 ASVS 14.3.3: a newcomer logs in, gets tokens and introspects, and nothing is kept',
   needsChromium,
