@@ -34,7 +34,10 @@ export function addRevocationEndpoint(
       headers: appHeaders,
       body: revocationRequest,
       response: {
-        200: Type.Null({ description: 'The token is not good any more.', headers: cookieHeader }),
+        200: Type.Object(
+          {},
+          { description: 'The token is not good any more.', headers: cookieHeader },
+        ),
         ...appEndpointErrors('invalid_request', 'invalid_grant'),
       },
     },
@@ -60,8 +63,9 @@ export function addRevocationEndpoint(
       if (isCookieSpent) {
         clearRefreshCookie(reply, { clientId: revocation.clientId, path: cookiePath });
       }
-      // RFC 7009 §2.2: the client learns nothing about the token, so there is nothing to say.
-      return reply.code(200).send();
+      // RFC 7009 §2.2: the client learns nothing about the token. An object all the same: clients that
+      // take no answer but JSON would take an empty one for a failure, and not go on to the next token.
+      return {};
     },
   });
 }

@@ -275,7 +275,7 @@ t.test(
 
     const answer = await browserLogout(url, 'web', withCookie(cookie));
     t.equal(answer.status, 200);
-    t.equal(answer.text, '');
+    t.equal(answer.text, '{}');
     isOurCookie(t, answer, /^0$/);
     t.equal(cookieValueOf(answer), '');
     t.strictSame((await introspect(server, any, refreshed.body.access_token)).body, {

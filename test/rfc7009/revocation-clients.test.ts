@@ -41,7 +41,7 @@ const isActive = async (accessToken: string): Promise<boolean> =>
 /** RFC 7009 §2.2: nothing to say, and nothing for a cache. */
 function isRevoked(t: Test, answer: Answer, name = 'revoked'): void {
   t.equal(answer.status, 200, name);
-  t.equal(answer.text, '', name);
+  t.equal(answer.text, '{}', name);
   t.equal(answer.headers.get('cache-control'), 'no-store', name);
 }
 

@@ -57,10 +57,11 @@ function bytesOf({ status, headers, text }: Answer) {
   return { status, headers: [...headers].filter(([name]) => !own.test(name)), text };
 }
 
-/** RFC 7009 §2.2: nothing to say, and nothing for a cache. */
+/** RFC 7009 §2.2: nothing to say, as JSON for clients that read nothing else, and nothing for a cache. */
 function isRevoked(t: Test, answer: Answer, name = 'revoked'): void {
   t.equal(answer.status, 200, name);
-  t.equal(answer.text, '', name);
+  t.equal(answer.text, '{}', name);
+  t.match(answer.headers.get('content-type'), /^application\/json/, name);
   t.equal(answer.headers.get('cache-control'), 'no-store', name);
 }
 
