@@ -108,22 +108,19 @@ async function accounts(): Promise<ServerUser[]> {
  * if the server user could exchange entries there, root's next start could be led astray by links.
  */
 async function createDir(dir: string, mode: number): Promise<void> {
-  const firstCreated = await mkdir(dir, { recursive: true, mode }).catch(async (error) => {
-    // Whatever stands in the way, a read-only file system say, can be called ENOENT by the recursive one.
-    if (error.code === 'ENOENT') await mkdir(await firstMissing(dir), { mode });
-    throw error;
-  });
-  if (firstCreated === undefined) return;
-  // A strict umask would close them to the server user.
-  for (let level = dir; level.length >= firstCreated.length; level = dirname(level)) {
-    await chmod(level, mode);
-  }
-}
-
-/** The topmost level of a missing directory that is missing. */
-async function firstMissing(dir: string): Promise<string> {
-  const parent = dirname(dir);
-  return (await nearestExisting(parent)) === parent ? dir : firstMissing(parent);
+  if ((await nearestExisting(dir)) === dir) return;
+  await createDir(dirname(dir), mode);
+  // Level by level: Node's own recursion never ends where /proc calls its refusal ENOENT.
+  const isCreated = await mkdir(dir, { mode }).then(
+    () => true,
+    async (error) => {
+      // Another start may have been faster. A link to nowhere, say, is in the way.
+      if ((await nearestExisting(dir)) !== dir) throw error;
+      return false;
+    },
+  );
+  // A strict umask would close it to the server user.
+  if (isCreated) await chmod(dir, mode);
 }
 
 async function canEnter(dir: string, user: ServerUser): Promise<boolean> {

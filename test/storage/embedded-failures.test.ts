@@ -37,3 +37,16 @@ t.test('what stands in the way of a directory is named, even if it looks missing
   t.type(error, StartUpError);
   t.match(error.message, /^The embedded PostgreSQL cannot use its files: EEXIST[^\n]*data'$/);
 });
+
+t.test(
+  'a directory in /proc, where nothing can be created, is named at once',
+  { skip: process.platform !== 'linux' && 'there is no /proc' },
+  async (t) => {
+    const dataDir = '/proc/heirloom/data';
+    const error = await startEmbeddedPostgres({ dataDir, notice: () => {} }).catch(
+      (thrown) => thrown,
+    );
+    t.type(error, StartUpError);
+    t.match(error.message, /^The embedded PostgreSQL cannot use its files: ENOENT[^\n]*heirloom'$/);
+  },
+);

@@ -27,13 +27,22 @@ const reasons = {
   'other-login': 'Somebody has logged in in another tab. Load the page again to go on.',
 };
 
+/** Nothing of a person stays in the page for whoever comes next. */
+const forget = (): void => {
+  element('notes').replaceChildren();
+  element<HTMLFormElement>('write').reset();
+};
+
 const client = createTokenClient({
   authorizationServer,
   clientId,
   delivery: 'cookie',
   apiOrigins: [api],
   onSignedIn: () => attempt(readNotes),
-  onSignedOut: (reason) => show(false, reasons[reason]),
+  onSignedOut: (reason) => {
+    forget();
+    show(false, reasons[reason]);
+  },
 });
 
 async function readNotes(): Promise<void> {
@@ -47,21 +56,25 @@ async function showNotes(response: Response): Promise<void> {
     ...notes.map((note) => {
       const item = document.createElement('li');
       item.textContent = note;
+      // A word that is longer than a screen is wide would drag the whole page along.
+      item.style.overflowWrap = 'anywhere';
       return item;
     }),
   );
   show(true, `Signed in. ${notes.length} notes.`);
 }
 
-/** Whatever goes wrong is said; only the end of the session shows the login form. */
-async function attempt(work: () => Promise<void>): Promise<void> {
+/** Whatever goes wrong is said; only the end of the session shows the login form. Tells whether all went well. */
+async function attempt(work: () => Promise<void>): Promise<boolean> {
   try {
     await work();
+    return true;
   } catch (error) {
-    if (error instanceof SignedOutError) return;
+    if (error instanceof SignedOutError) return false;
     const isWrongPassword = error instanceof TokenRequestError && error.code === 'invalid_grant';
     const text = isWrongPassword ? 'Wrong name or password.' : (error as Error).message;
     element('status').textContent = text;
+    return false;
   }
 }
 
@@ -70,9 +83,10 @@ const fieldOf = (form: HTMLFormElement, name: string): string =>
 
 const onSubmit = (id: string, work: (form: HTMLFormElement) => Promise<void>): void => {
   const form = element<HTMLFormElement>(id);
-  form.addEventListener('submit', (event) => {
+  form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    attempt(() => work(form)).then(() => form.reset());
+    // What did not arrive can be sent again.
+    if (await attempt(() => work(form))) form.reset();
   });
 };
 
