@@ -16,6 +16,8 @@ import { startProxy } from '../support/proxy.ts';
 /** Long enough for a few clicks, short enough to wait for its end. */
 const ACCESS_TOKEN_LIFETIME_SECONDS = 4;
 const RETRY_WINDOW_SECONDS = 2;
+/** Wider than any screen. */
+const LONG_WORD = 'x'.repeat(900);
 
 interface Example {
   readonly page: string;
@@ -167,12 +169,14 @@ t.test('the life of a session in a browser', needsChromium, async (t) => {
   };
 
   await t.test('nobody is signed in at first; a login shows what the API has', async (t) => {
-    await one.goto(example.page);
+    await one.goto(example.page.replace('127.0.0.1', 'localhost'));
     await says(one, /^Please log in\./);
+    t.equal(new URL(one.url()).origin, example.page, 'the one that may ask for tokens');
     await one.getByLabel('Name').fill(demo.username);
     await one.getByLabel('Password').fill('not the password at all');
     await one.getByRole('button', { name: 'Log in' }).click();
     await says(one, /^Wrong name or password\./);
+    t.equal(await one.getByLabel('Name').inputValue(), demo.username, 'nobody types it twice');
     await logIn(one);
     t.match(await cookie(), { httpOnly: true, secure: true, sameSite: 'Strict', path: '/' });
     await one.getByLabel('Note').fill('buy milk');
@@ -217,6 +221,19 @@ t.test('the life of a session in a browser', needsChromium, async (t) => {
     t.equal(refreshes(), before, 'the other tab has it too');
   });
 
+  await t.test('a note that cannot be sent can be sent again', async (t) => {
+    const note = one.getByLabel('Note');
+    await context.setOffline(true);
+    await note.fill(LONG_WORD);
+    await one.getByRole('button', { name: 'Write' }).click();
+    await says(one, /fetch/);
+    t.equal(await note.inputValue(), LONG_WORD);
+    await context.setOffline(false);
+    await one.getByRole('button', { name: 'Write' }).click();
+    await one.getByText(LONG_WORD).waitFor();
+    t.ok(await one.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'it is broken');
+  });
+
   await t.test('nothing that holds a token is within reach of a script or in a URL', async (t) => {
     for (const page of [one, two]) t.notMatch(await withinReach(page), /h[ar]t_/);
     for (const url of seen.urls) t.notMatch(url, /h[ar]t_|token=/);
@@ -258,6 +275,7 @@ t.test('the life of a session in a browser', needsChromium, async (t) => {
     t.equal((await fetch(`${api}/notes`, { headers })).status, 200);
     await one.getByRole('button', { name: 'Log out' }).click();
     await Promise.all([one, two].map((page) => says(page, /^You are logged out\./)));
+    for (const page of [one, two]) t.notMatch(await page.content(), LONG_WORD, 'forgotten');
     await until(async () => (await cookie()) === undefined);
     t.equal((await fetch(`${api}/notes`, { headers })).status, 401);
     await one.reload();

@@ -16,6 +16,12 @@ const CLIENT = join(import.meta.dirname, '..');
 export function buildPageServer(servers: () => Servers): FastifyInstance {
   const app = fastify();
 
+  // Only the origin that is registered may ask for tokens, which another name of this machine is not.
+  app.addHook('onRequest', async (request, reply) => {
+    const origin = app.listeningOrigin;
+    if (request.host !== new URL(origin).host) return reply.redirect(`${origin}${request.url}`);
+  });
+
   // A page that can be made to run foreign script is signed in for that script too.
   app.addHook('onRequest', async (_request, reply) => {
     const { authorizationServer, api } = servers();

@@ -52,6 +52,8 @@ async function readNotes(): Promise<void> {
 async function showNotes(response: Response): Promise<void> {
   if (!response.ok) throw new Error(`The API answers ${response.status}.`);
   const notes: string[] = await response.json();
+  // An answer can be slower than a logout.
+  if (!client.isSignedIn) return;
   element('notes').replaceChildren(
     ...notes.map((note) => {
       const item = document.createElement('li');
@@ -61,7 +63,7 @@ async function showNotes(response: Response): Promise<void> {
       return item;
     }),
   );
-  show(true, `Signed in. ${notes.length} notes.`);
+  show(true, `Signed in. ${notes.length} ${notes.length === 1 ? 'note' : 'notes'}.`);
 }
 
 /** Whatever goes wrong is said; only the end of the session shows the login form. Tells whether all went well. */
