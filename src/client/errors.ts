@@ -39,7 +39,9 @@ export class UnavailableError extends Error {
     readonly retryAfterSeconds?: number | undefined;
     readonly cause?: unknown;
   }) {
-    super('The authorization server does not answer.', { cause: options.cause });
+    const trouble =
+      options.retryAfterSeconds === undefined ? 'does not answer' : 'asks to try again later';
+    super(`The authorization server ${trouble}.`, { cause: options.cause });
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }

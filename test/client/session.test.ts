@@ -148,6 +148,20 @@ t.test('Retry-After is the least that is waited', async (t) => {
   t.ok(Number(askedAt[1]) - Number(askedAt[0]) >= 1000);
 });
 
+t.test('a server that is busy is told from one that is gone', async (t) => {
+  const client = startClient(t, server);
+  const headers = { 'retry-after': '60' };
+  client.network.loss = () => new Response('', { status: 429, headers });
+  t.match(await rejection(client.login(alice)), {
+    message: 'The authorization server asks to try again later.',
+    retryAfterSeconds: 60,
+  });
+  client.network.loss = () => 'before';
+  t.match(await rejection(client.login(alice)), {
+    message: 'The authorization server does not answer.',
+  });
+});
+
 t.test('patience ends, and the session does not', async (t) => {
   const client = startClient(t, server, { patienceSeconds: 0.5 });
   client.network.expiresInSeconds = 0;
