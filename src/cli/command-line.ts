@@ -129,12 +129,20 @@ function parse(command: Command, words: readonly string[], io: CommandLineIo): C
     if (positionals.length < minimum || positionals.length > maximum) {
       throw new UsageError(`Usage: heirloom ${command.name} ${command.usage}`);
     }
-    return { positionals, options: values, readStdin: () => readText(io.stdin) };
+    return { positionals, options: values, readStdin: () => readStdin(io) };
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const [reason] = (error as Error).message.split('\n');
     throw new UsageError(`${reason} Usage: heirloom ${command.name} ${command.usage}`);
   }
+}
+
+/** At a terminal nothing else would tell a command that waits for input from one that hangs. */
+function readStdin({ stdin, stderr }: CommandLineIo): Promise<string> {
+  if ('isTTY' in stdin && stdin.isTTY) {
+    stderr.write('Reads what you type, in clear, up to Ctrl-D on a line of its own.\n');
+  }
+  return readText(stdin);
 }
 
 /** Only messages that were written for people are shown whole; others could hold bound values. */

@@ -1,5 +1,8 @@
 /** Every command, as a process of its own beside a running server. */
+import { PassThrough, Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import t from 'tap';
+import { runCommandLine } from '../../src/cli/command-line.ts';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { heirloom, LAUNCHER, type RunOptions, run, serve } from '../support/process.ts';
@@ -331,6 +334,17 @@ t.test(
     t.strictSame(JSON.parse(stderr), { error: 'There is no person "nobody".' });
   },
 );
+
+t.test('a person at a terminal is told that a password is waited for', async (t) => {
+  const stdin = Object.assign(Readable.from([`${password}\n`]), { isTTY: true });
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const words = ['user', 'create', 'typist', '--password-stdin'];
+  t.equal(await runCommandLine(words, { environment: env, stdin, stdout, stderr }), 0);
+  t.equal(
+    await text(stderr.end()),
+    'Reads what you type, in clear, up to Ctrl-D on a line of its own.\n',
+  );
+});
 
 t.test(
   'output that cannot be written is told in one line, with what to do about a lost secret',
