@@ -21,7 +21,10 @@ export interface Session {
 }
 
 export interface SessionRegistry {
-  /** Lists one person's live sessions, the latest first. */
+  /**
+   * Lists one person's live sessions, the latest first, with those of disabled clients: enabling such a
+   * client brings them back.
+   */
   list(username: string): Promise<Session[]>;
   /** Ends one session. */
   revoke(id: string): Promise<void>;
@@ -49,17 +52,26 @@ export function createSessionRegistry({ orm }: Database): SessionRegistry {
   return {
     async list(username) {
       const subject = await subjectOf(username);
-      const families = await orm.em.fork().find(
+      const em = orm.em.fork();
+      const families = await em.find(
         TokenFamilyEntity,
         {
-          resourceOwner: subject,
+          resourceOwner: { subject, disabledAt: null },
+          client: { deletedAt: null },
           revokedAt: null,
           expiresAt: { $gt: raw('clock_timestamp()') },
           idleExpiresAt: { $gt: raw('clock_timestamp()') },
         },
         { populate: ['client', 'resourceOwner'], orderBy: { startedAt: 'desc' } },
       );
-      return families.map((family) => ({
+      // Read after the families, so that whoever has just ended everything sees nothing.
+      const server = await em.findOneOrFail(ServerStateEntity, { id: 1 });
+      const live = families.filter(({ client, startedAt }) =>
+        [client, server].every(
+          ({ sessionsValidAfter: cutOff }) => cutOff == null || startedAt > cutOff,
+        ),
+      );
+      return live.map((family) => ({
         id: family.familyId,
         username: family.resourceOwner?.username,
         clientId: family.client.clientId,

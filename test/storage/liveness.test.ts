@@ -158,6 +158,27 @@ t.test('RFC 9700 §4.14.2: a family that reads as alive is one that can be writt
   }
 });
 
+t.test('a family that is over is no session that an administrator is shown', async (t) => {
+  const isListed = async ({ username, presented }: Held) =>
+    (await sessions.list(username)).some(({ id }) => id === presented.familyId);
+  const comesBack = 'of a disabled client';
+  for (const [name, end] of Object.entries(deaths)) {
+    // Without a person there is nobody to list.
+    if (name === 'of a deleted person') continue;
+    const held = await holdFamily();
+    t.ok(await isListed(held));
+    await end(held);
+    t.equal(await isListed(held), name === comesBack, name);
+    await server.inspect.query('update server_state set sessions_valid_after = null');
+  }
+  for (const [name, arrange] of Object.entries(survivals)) {
+    const held = await holdFamily();
+    await arrange(held);
+    t.ok(await isListed(held), name);
+    await server.inspect.query('update server_state set sessions_valid_after = null');
+  }
+});
+
 t.test('RFC 9700 §4.14.2: an idle refresh token is not rotated, whatever was read', async (t) => {
   const held = await holdFamily();
   await change(held, `idle_expires_at = date_trunc('second', clock_timestamp())`);
