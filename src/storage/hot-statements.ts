@@ -147,7 +147,7 @@ export const startFamilyStatement: Statement = {
   ), ended as (
     update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
     from owner cross join instant i
-    where f.id = any (array(
+    where f.revoked_at is null and f.id = any (array(
       select older.id from token_family older
       where older.resource_owner_id = $1 and older.revoked_at is null
         and least(older.expires_at, older.idle_expires_at) > (select now from instant)

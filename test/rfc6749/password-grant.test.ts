@@ -268,6 +268,30 @@ t.test(
   },
 );
 
+t.test('the oldest family that somebody else is ending keeps its reason', async (t) => {
+  const ending = new pg.Client({ connectionString: server.databaseUrl });
+  await ending.connect();
+  await ending.query('begin');
+  const { rows } = await ending.query<{ id: string }>(
+    `update token_family set revoked_at = clock_timestamp(), revocation_reason = 'replay'
+     where id = (
+       select f.id from token_family f join resource_owner o on o.id = f.resource_owner_id
+       where o.username = 'busy' and f.revoked_at is null order by f.started_at limit 1
+     ) returning id`,
+  );
+  // One login more than there may be, which waits for the row that is being written.
+  const answer = login(server, p1, { username: 'busy' });
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  await ending.query('commit');
+  t.equal((await answer).status, 200);
+  const { rows: ended } = await ending.query(
+    'select revocation_reason from token_family where id = $1',
+    [rows[0]?.id],
+  );
+  await ending.end();
+  t.strictSame(ended, [{ revocation_reason: 'replay' }]);
+});
+
 t.test('a login whose credentials change before it is complete is refused', async (t) => {
   const change = new pg.Client({ connectionString: server.databaseUrl });
   await change.connect();
