@@ -106,7 +106,6 @@ export function createResourceOwnerRegistry(
   };
 }
 
-/** Finds people for logins, with a named statement. */
 /** Reads people for logins, on connections of their own, so that a flood of logins slows nothing else. */
 export function createResourceOwnerStore(
   database: Database,
