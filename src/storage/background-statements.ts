@@ -19,6 +19,9 @@ export const recordSecurityEventStatement: Statement = {
  * An outage that began while windows of the one before it could still be open (300 s is the longest
  * window) continues that one: only one outage is remembered, and no window may be lost between two.
  *
+ * A clock that leaps ahead and is set right leaves an outage that ends in the future, and until then no
+ * window would ever be over: such an outage ends with the first pulse by the right clock.
+ *
  * Index: server_state_pkey.
  */
 export const pulseStatement: Statement = {
@@ -31,7 +34,8 @@ export const pulseStatement: Statement = {
       else pulse_at
     end,
     resumed_at = case
-      when clock_timestamp() - pulse_at <= $1 * interval '1 second' then resumed_at
+      when clock_timestamp() - pulse_at <= $1 * interval '1 second'
+        and coalesce(resumed_at <= clock_timestamp(), true) then resumed_at
       else clock_timestamp()
     end,
     pulse_at = clock_timestamp()

@@ -229,6 +229,25 @@ t.test('FAPI 2.0 SP §5.3.2.1: a second outage loses no window of the first', as
   t.match(await refresh(server, c1, r0), { status: 200, body: { refresh_token: r1 } });
 });
 
+t.test(
+  'RFC 9700 §4.14.2: a clock that leapt ahead and was set right opens no window',
+  async (t) => {
+    const { second, r0, r1 } = await loginAndRotate();
+    await server.inspect.query(
+      `update server_state set
+       outage_began_at = clock_timestamp() - interval '10 s',
+       resumed_at = clock_timestamp() + interval '1 year',
+       pulse_at = clock_timestamp() + interval '1 year'`,
+    );
+    await tokens.recordPulse();
+    await pass(WINDOW_SECONDS - 10, second);
+    t.match(await refresh(server, c1, r0), { status: 200, body: { refresh_token: r1 } });
+    await pass(10, second);
+    t.match(await refresh(server, c1, r0), replayed, 'a window after it was set right');
+    await forgetOutages();
+  },
+);
+
 t.test('FAPI 2.0 SP §5.3.2.1: a damaged family is our fault, and not its client’s', async (t) => {
   const { second, r0, r1 } = await loginAndRotate();
   await server.inspect.query('update token_family set successor_salt = $2 where id = $1', [
