@@ -89,8 +89,7 @@ export const clientCommands: readonly Command[] = [
   {
     name: 'client update',
     usage: `ID ${settingUsage}`,
-    summary:
-      'Change a client; a list replaces the old one, a lifetime of "default" removes its own',
+    summary: 'Change a client: lists are replaced, and "default" unsets a lifetime',
     options: settingOptions,
     positionals: one,
     async run(given, { clients }) {
@@ -101,7 +100,7 @@ export const clientCommands: readonly Command[] = [
   {
     name: 'client rotate-secret',
     usage: 'ID [--overlap SECONDS]',
-    summary: 'Give a client a new secret; the old one works until the overlap is over (a day)',
+    summary: 'Give a client a new secret; the old one works on for the overlap (a day)',
     options: { overlap: text },
     positionals: one,
     async run(given, { clients }) {

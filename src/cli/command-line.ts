@@ -8,8 +8,10 @@ import { StartUpError } from '../start-up-error.ts';
 import { AdministrationError } from '../storage/administration-error.ts';
 import { recordAdministration } from '../storage/administration-log.ts';
 import { databaseTroubleOf } from '../storage/database.ts';
+import { version } from '../version.ts';
 import { clientCommands } from './client-commands.ts';
 import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
+import { type CommandDescription, commandsAbout, helpText } from './help.ts';
 import { maintenanceCommands } from './maintenance-commands.ts';
 import { sessionCommands } from './session-commands.ts';
 import { userCommands } from './user-commands.ts';
@@ -29,6 +31,12 @@ const patience = {
 } satisfies Partial<Config>;
 
 const commands = [...maintenanceCommands, ...clientCommands, ...userCommands, ...sessionCommands];
+
+const descriptions: readonly CommandDescription[] = [
+  { name: 'serve', usage: '', summary: 'Answer requests (what npm start does)' },
+  { name: 'openapi', usage: '', summary: 'Print the OpenAPI document' },
+  ...commands,
+];
 
 /**
  * Runs one command.
@@ -82,12 +90,14 @@ function unwritten({ remedy }: CommandResult, { code, name }: NodeJS.ErrnoExcept
 }
 
 async function dispatch(words: readonly string[], io: CommandLineIo): Promise<CommandResult> {
-  if (words.length === 0 || words.includes('--help') || words[0] === 'help') {
+  if (words[0] === 'help' || words.includes('--help') || words.includes('-h')) {
+    const about = commandsAbout(words, descriptions);
     return {
-      text: help(),
-      json: commands.map(({ name, usage, summary }) => ({ name, usage, summary })),
+      text: helpText(about),
+      json: about.map(({ name, usage, summary }) => ({ name, usage, summary })),
     };
   }
+  if (words[0] === '--version') return { text: version, json: { version } };
   if (words[0] === 'openapi') {
     // The only command that needs the application, which takes as long to load as all the rest.
     const { openApiDocument } = await import('./openapi-document.ts');
@@ -157,13 +167,4 @@ function messageOf(error: unknown): string {
   const code = (error as { code?: unknown }).code;
   if (code === '42P01') return 'The database has no tables yet: run heirloom migrate.';
   return `Failed: ${error instanceof Error ? error.name : 'unknown error'}${code ? ` ${code}` : ''}`;
-}
-
-function help(): string {
-  const lines = [
-    { name: 'serve', usage: '', summary: 'Answer requests (what npm start does)' },
-    { name: 'openapi', usage: '', summary: 'Print the OpenAPI document' },
-    ...commands,
-  ].map(({ name, usage, summary }) => `  ${`${name} ${usage}`.trim()}\n      ${summary}`);
-  return `Usage: heirloom COMMAND [--json]\n\n${lines.join('\n')}\n\nLifetimes are in seconds. Every command works beside a running server.`;
 }

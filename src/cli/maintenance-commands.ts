@@ -25,7 +25,7 @@ export const maintenanceCommands: readonly Command[] = [
   {
     name: 'prune',
     usage: '',
-    summary: 'Delete what is dead for good (the server does it by itself every minute)',
+    summary: 'Delete what is dead for good (which the server does every minute)',
     options: {},
     positionals: none,
     async run(_given, { database }) {

@@ -3,6 +3,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import t from 'tap';
 import { runCommandLine } from '../../src/cli/command-line.ts';
+import { version } from '../../src/version.ts';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { heirloom, LAUNCHER, type RunOptions, run, serve } from '../support/process.ts';
@@ -267,9 +268,28 @@ t.test('every administrative change leaves a row with what was done to whom', as
 t.test('migrate says what it did, and openapi prints the document', async (t) => {
   t.strictSame(await json(['migrate']), { applied: [] });
   t.match(await json(['openapi']), { openapi: '3.1.0', info: { title: 'Heirloom' } });
-  const { stdout, code } = await heirloom(['--help'], { env });
+});
+
+t.test('help is on all commands, on those that begin alike, or on one', async (t) => {
+  const names = async (...words: string[]) =>
+    (await json(words)).map(({ name }: { name: string }) => name);
+  const all = await names('--help');
+  for (const name of ['serve', 'openapi', 'migrate', 'client create', 'session revoke'])
+    t.ok(all.includes(name), name);
+  t.strictSame(await names('help'), all);
+  t.strictSame(await names('nonsense', '-h'), all);
+  t.strictSame(await names('help', 'session'), ['session list', 'session revoke']);
+  t.strictSame(await names('client', 'create', '--id', 'web', '--help'), ['client create']);
+
+  const { stdout, code } = await heirloom(['-h'], { env });
   t.equal(code, 0);
-  t.match(stdout, 'client rotate-secret ID');
+  t.match(stdout, /^ {2}client update ID \[--grant password\|refresh_token\]…/m);
+  t.match(stdout, /\[--retry-window SECONDS\]\n {6}Change a client/);
+  t.ok(
+    stdout.split('\n').every((line) => line.length <= 80),
+    'a terminal need not break its lines',
+  );
+  t.strictSame(await json(['--version']), { version });
 });
 
 t.test(
