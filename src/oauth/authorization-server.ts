@@ -39,7 +39,7 @@ export interface RevocationRequest extends TokenInquiry {
   readonly checkLimit: TokenRequest['checkLimit'];
 }
 
-/** What a revocation did, for the log only: every answer is the same empty 200 (RFC 7009 §2.2). */
+/** What a revocation did, for the log only: every answer is the same 200 (RFC 7009 §2.2). */
 export interface Revocation {
   readonly clientId: string;
   readonly effect: 'family-revoked' | 'access-token-revoked' | 'none';
