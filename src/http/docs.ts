@@ -36,9 +36,9 @@ export async function collectOpenApi(app: FastifyInstance, options: OpenApiOptio
             type: 'http',
             scheme: 'basic',
             description:
-              'Choose the client that makes the requests below, RFC 6749 section 2.3.1: the ' +
-              'username is its client_id, the password its client_secret. To introspect as the ' +
-              'resource server of the demo: `demo-api`, `demo-api-secret`.',
+              'Choose the client that makes the requests below where their `client_id` is empty, ' +
+              'RFC 6749 section 2.3.1: the username is its client_id, the password its client_secret. ' +
+              'To introspect as the resource server of the demo: `demo-api`, `demo-api-secret`.',
           },
           ...(options.grantTypes.includes('password') && {
             password: passwordScheme(options.path),
@@ -64,6 +64,24 @@ const passwordScheme = (path: string) => ({
     },
   },
 });
+
+/**
+ * Runs in the browser, on every request of Swagger UI, so nothing of this module is there.
+ *
+ * The browser would ask for a password of its own at each 401, keep it, and send it with whatever comes next.
+ * And a form that names a client is of that client, whichever Swagger UI is authorised as: both would be refused
+ * (RFC 6749 §2.3).
+ */
+const asOneClient = (request: {
+  readonly body?: string;
+  readonly headers?: Record<string, string>;
+  credentials?: string;
+}) => {
+  if (request.body === undefined) return request;
+  request.credentials = 'omit';
+  if (new URLSearchParams(request.body).get('client_id')) delete request.headers?.['Authorization'];
+  return request;
+};
 
 /** Swagger UI at `/docs`, the document at `/docs/json` and `/docs/yaml`. Nothing comes from elsewhere. */
 export async function addDocs(app: FastifyInstance, path: string): Promise<void> {
@@ -99,10 +117,7 @@ export async function addDocs(app: FastifyInstance, path: string): Promise<void>
         persistAuthorization: false,
         tryItOutEnabled: true,
         validatorUrl: null,
-        // Runs in the browser, which would otherwise ask for a password of its own at each 401, keep it,
-        // and send it with whatever comes next.
-        requestInterceptor: (request) =>
-          request.body ? Object.assign(request, { credentials: 'omit' }) : request,
+        requestInterceptor: asOneClient,
       },
     });
   });

@@ -93,6 +93,14 @@ t.test(
     t.equal(introspection.status, '200');
     t.match(introspection.body, { active: true, client_id: demo.clientId, scope: 'read write' });
 
+    const another = await execute(page.locator('#operations-OAuth-token'));
+    t.equal(another.status, '200', 'the form names its client, whichever introspects');
+    const revoke = await openOperation(page, 'revoke');
+    await revoke.getByPlaceholder('token', { exact: true }).fill(pair.body.refresh_token);
+    await revoke.getByPlaceholder('client_id', { exact: true }).fill(demo.clientId);
+    t.equal((await execute(revoke)).status, '200');
+    t.strictSame((await execute(introspect)).body, { active: false });
+
     t.strictSame(errors, [], 'nothing is blocked and nothing fails');
     t.strictSame([...origins], [server.url], 'no other origin is asked for anything');
     t.strictSame(
