@@ -5,12 +5,10 @@ import pg from 'pg';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { columnTypes } from './column-types.ts';
+import { refuseUnfitDatabase } from './fit-database.ts';
 import { ormConfig } from './orm.ts';
 import { setQueryDeadline } from './query-deadline.ts';
 import type { Statement } from './statement.ts';
-
-/** The oldest server that is tested; anything older lacks what the statements use. */
-const OLDEST_SERVER_VERSION = 15;
 
 export interface DatabaseOptions {
   readonly databaseUrl: string;
@@ -42,7 +40,7 @@ export interface Database {
 }
 
 /**
- * Opens the pool and checks that the server answers and is new enough.
+ * Opens the pool and checks that the server answers and that the database is fit for use.
  *
  * @throws StartUpError with one line that names the server without its password
  */
@@ -62,8 +60,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   try {
     await orm.connect();
     // The pool exists only after the first use of the connection.
-    const [row] = await orm.em.getConnection().execute('show server_version_num');
-    assertServerVersion(Number(row?.server_version_num));
+    await orm.em.getConnection().execute('select');
+    await refuseUnfitDatabase(pool as unknown as pg.Pool);
   } catch (error) {
     await orm.close(true).catch(() => {});
     if (error instanceof StartUpError) throw error;
@@ -222,14 +220,6 @@ function rethrowAsUnavailable(error: unknown): never {
   if (error instanceof pg.DatabaseError && !unavailable.test(error.code ?? '')) throw error;
   if (error instanceof TypeError || error instanceof TemporarilyUnavailable) throw error;
   throw new TemporarilyUnavailable('database does not answer', { cause: error });
-}
-
-function assertServerVersion(serverVersionNumber: number): void {
-  if (serverVersionNumber >= OLDEST_SERVER_VERSION * 10_000) return;
-  const version = Math.floor(serverVersionNumber / 10_000);
-  throw new StartUpError(
-    `PostgreSQL ${version} is too old: version ${OLDEST_SERVER_VERSION} or newer is needed.`,
-  );
 }
 
 /** Host and database name of a connection string. */
