@@ -34,8 +34,8 @@ export function handleError(
   if (error instanceof TemporarilyUnavailable) {
     const { message: detail, cause } = error;
     // Trouble has a cause; without one there was simply too much to do.
-    if (cause === undefined) noteFlood(request, 'error', { event: 'unavailable', detail });
-    else request.log.error({ event: 'unavailable', detail, cause: reasonsOf(error) });
+    const reasons = cause === undefined ? {} : { cause: reasonsOf(error) };
+    noteFlood(request, 'error', { event: 'unavailable', detail, ...reasons });
     return reply
       .code(503)
       .header('retry-after', error.retryAfterSeconds)
@@ -79,26 +79,30 @@ interface FloodLine {
   unwritten: number;
 }
 
-type FloodEvent = 'rate_limited' | 'unavailable';
+/** By what they say, which is one of a few constants: an event and its detail. */
+const floodLines = new WeakMap<object, Map<string, FloodLine>>();
 
-const floodLines = new WeakMap<object, Map<FloodEvent, FloodLine>>();
-
-/** Writes a line at most once a second: a flood must not fill the log at the attacker's pace. */
+/** Writes a line at most once a second: neither a flood nor an outage may fill the log at the requests' pace. */
 function noteFlood(
   request: FastifyRequest,
   level: 'warn' | 'error',
-  line: { readonly event: FloodEvent; readonly detail?: string },
+  line: {
+    readonly event: 'rate_limited' | 'unavailable';
+    readonly detail?: string;
+    readonly cause?: readonly string[];
+  },
 ): void {
   const now = performance.now();
   const { server } = request.server;
-  const lines = floodLines.get(server) ?? new Map<FloodEvent, FloodLine>();
+  const lines = floodLines.get(server) ?? new Map<string, FloodLine>();
   floodLines.set(server, lines);
-  const last = lines.get(line.event) ?? { at: Number.NEGATIVE_INFINITY, unwritten: 0 };
+  const kind = `${line.event} ${line.detail}`;
+  const last = lines.get(kind) ?? { at: Number.NEGATIVE_INFINITY, unwritten: 0 };
   if (now - last.at < 1000) {
     last.unwritten++;
     return;
   }
-  lines.set(line.event, { at: now, unwritten: 0 });
+  lines.set(kind, { at: now, unwritten: 0 });
   const { unwritten } = last;
   request.log[level]({ ...line, address: addressOf(request), path: pathOf(request), unwritten });
 }

@@ -92,6 +92,25 @@ t.test('a read-only database is 503 and no verdict', async (t) => {
   }
 });
 
+t.test('an outage is a line a second in the log, however many requests meet it', async (t) => {
+  const database = await createTestDatabase(t);
+  const server = await startServer(t, { database });
+  const { c1 } = await createCast(server);
+  const { body } = await login(server, c1);
+  await alter(database.inspect, 'set default_transaction_read_only = on');
+  await database.inspect.query(
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+  );
+  const began = performance.now();
+  for (let n = 0; n < 30; n++) {
+    t.equal((await refresh(server, c1, body.refresh_token)).status, 503);
+  }
+  const seconds = Math.ceil((performance.now() - began) / 1000);
+  const lines = server.logs.map((line) => JSON.parse(line)).filter(({ level }) => level >= 50);
+  t.ok(lines.length <= seconds, `${lines.length} lines in ${seconds} s`);
+  t.match(lines, [{ event: 'unavailable', cause: [String], path: '/token', unwritten: 0 }]);
+});
+
 t.test('a forwarded address that is none is not believed', async (t) => {
   const server = await startServer(t, { trustProxy: 1 });
   const cast = await createCast(server);
