@@ -197,10 +197,10 @@ export async function runOn<Row extends pg.QueryResultRow>(
 /**
  * SQLSTATE classes and codes that say nothing about the request: connection, resources, operator
  * intervention, system error, serialization, deadlock, lock not available; read-only (a failover),
- * transaction ended by a timeout, role or database not there or closed for connections.
+ * transaction ended by a timeout, role or database not there or closed for connections, rights missing.
  */
 const unavailable =
-  /^(08...|53...|57...|58...|28...|40001|40P01|55000|55P03|25006|25P0[34]|3D000)$/;
+  /^(08...|53...|57...|58...|28...|40001|40P01|42501|55000|55P03|25006|25P0[34]|3D000)$/;
 
 /** Data exceptions, violated constraints, serialization, deadlock, lock not available, cancelled. */
 const statementFailure = /^(22...|23...|40001|40P01|55P03|57014)$/;

@@ -24,6 +24,10 @@ t.test('trouble with the database is one line, whoever noticed it', async (t) =>
       new DriverException(coded(`${ended}\nand a second line`, '57P01')),
       /administrator command\)$/,
     ],
+    [
+      new DriverException(coded('permission denied for table client', '42501')),
+      /\(permission denied for table client\)$/,
+    ],
     [new TemporarilyUnavailable('database is a standby'), /^database is a standby$/],
     [
       new TemporarilyUnavailable('database does not answer', {
