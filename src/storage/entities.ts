@@ -50,6 +50,7 @@ export const ClientEntity = defineEntity({
     { name: 'client_client_type', expression: "client_type in ('confidential', 'public')" },
     { name: 'client_introspection', expression: "introspection_right in ('none', 'own', 'any')" },
     { name: 'client_delivery', expression: "delivery in ('body', 'cookie')" },
+    // The pulse forgets an outage only when no longer window can be open.
     {
       name: 'client_retry_window',
       expression: 'retry_window_seconds >= 0 and retry_window_seconds <= 300',
@@ -77,6 +78,7 @@ export const ClientSecretEntity = defineEntity({
     /** Tells when an old secret can be retired; written at most once a minute. */
     lastUsedAt: instant().nullable(),
   },
+  // Anything else could never be the digest of what a client shows.
   checks: [{ name: 'client_secret_digest', ...isSha256('digest') }],
 });
 
@@ -165,6 +167,7 @@ export const TokenFamilyEntity = defineEntity({
       .lazy(),
   },
   checks: [
+    // What one row can grow to, however often a family is refreshed.
     {
       name: 'token_family_access_tokens',
       expression: `cardinality(access_tokens) <= ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY}`,
@@ -179,6 +182,7 @@ export const TokenFamilyEntity = defineEntity({
       expression:
         'num_nulls(previous_digest, successor_salt, rotated_at, retry_until) = case when generation = 0 then 4 else 0 end',
     },
+    // Whoever finds a session ended can be told why.
     {
       name: 'token_family_revocation',
       expression: 'num_nulls(revoked_at, revocation_reason) in (0, 2)',
@@ -201,7 +205,9 @@ export const ServerStateEntity = defineEntity({
     nameKey: p.uuid().defaultRaw('gen_random_uuid()'),
   },
   checks: [
+    // Every reader asks for the row by this key; a second one would be a cut-off that nobody sees.
     { name: 'server_state_one_row', expression: 'id = 1' },
+    // An outage has a beginning and an end, or there was none.
     {
       name: 'server_state_outage',
       expression: 'num_nulls(outage_began_at, resumed_at) in (0, 2)',
@@ -210,12 +216,13 @@ export const ServerStateEntity = defineEntity({
 });
 
 /**
- * Failed credentials of one kind: an account's, a network's, or both together's. Holds no names: a key is a
- * kind and a digest, and unknown names share a fixed number of them.
+ * Failed credentials of one kind: an account's, a network's, both together's, or a client's on a network.
+ * Holds no names: a key is a kind and a digest, and unknown names share a fixed number of them.
  */
 export const FailureCounterEntity = defineEntity({
   name: 'FailureCounter',
   tableName: 'failure_counter',
+  // Pruning deletes counters in the order in which they expire.
   indexes: [{ name: 'failure_counter_expires_at_index', properties: ['expiresAt'] }],
   properties: {
     key: p.blob().primary(),
@@ -225,6 +232,7 @@ export const FailureCounterEntity = defineEntity({
     /** An account that is being guessed: when the next stranger may try. */
     throttledUntil: instant().nullable(),
   },
+  // A byte for the kind, which orders the locks, and half a SHA-256.
   checks: [{ name: 'failure_counter_key', expression: 'octet_length(key) = 17' }],
 });
 
@@ -232,6 +240,7 @@ export const FailureCounterEntity = defineEntity({
 export const FamiliarNetworkEntity = defineEntity({
   name: 'FamiliarNetwork',
   tableName: 'familiar_network',
+  // Pruning forgets networks in the order in which they were last used.
   indexes: [{ name: 'familiar_network_last_login_at_index', properties: ['lastLoginAt'] }],
   properties: {
     resourceOwner: () => p.manyToOne(ResourceOwnerEntity).primary().deleteRule('cascade'),
