@@ -34,7 +34,7 @@ export interface TokenInquiry extends ClientRequest {
 /** RFC 7009 §2.1, as it may come from a browser. */
 export interface RevocationRequest extends TokenInquiry {
   readonly browser: BrowserRequest;
-  /** See `TokenRequest`, as is the next. */
+  /** This and the next: see `TokenRequest`. */
   readonly noteClient: TokenRequest['noteClient'];
   readonly checkLimit: TokenRequest['checkLimit'];
 }
@@ -61,13 +61,13 @@ export interface AuthorizationServer {
    * Answers `POST /revoke`. Returns only after the revocation is durable.
    *
    * @throws OAuthError `invalid_request`, `invalid_client`, `access_denied`, or `invalid_grant` for another
-   *   client's token
+   *   client's token; TooManyFailures; TemporarilyUnavailable
    */
   revoke(request: RevocationRequest): Promise<Revocation>;
   /**
    * Answers `POST /introspect` from what the database says after the request arrived.
    *
-   * @throws OAuthError `invalid_request` or `invalid_client`
+   * @throws OAuthError `invalid_request` or `invalid_client`; TooManyFailures; TemporarilyUnavailable
    */
   introspect(inquiry: TokenInquiry): Promise<Introspection>;
 }

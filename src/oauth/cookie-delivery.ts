@@ -102,8 +102,8 @@ export interface PresentedForRevocation {
  * Accepts the token to revoke: the one in the body or, for a client in cookie mode, the cookie if the body
  * names none. An access token in the body means itself, though the browser attaches the cookie to it.
  *
- * @param isRefreshToken whether the token in the body is one
- * @throws OAuthError `invalid_request` as `acceptRefreshToken` does
+ * @throws OAuthError `invalid_request` for a refresh token in body and cookie, of which only one can be meant,
+ *   and for several cookies of one name
  */
 export function acceptForRevocation(
   { delivery, clientId }: Pick<Client, 'delivery' | 'clientId'>,

@@ -186,7 +186,7 @@ function assertAcceptable(password: string, username: string): void {
   if (weakness !== undefined) throw new AdministrationError(`Not accepted: ${weakness}.`);
 }
 
-/** RFC 6749 Appendix A.15 allows no control characters; a name is also something people type. */
+/** Stricter about control characters than RFC 6749 Appendix A.15: a name is something people type. */
 function assertUsername(given: string): string {
   const username = normalizeUsername(given);
   const characters = [...username].length;
