@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Argon2Parameters } from './crypto/password-hasher.ts';
 import type { CookiePath } from './http/refresh-cookie.ts';
-import type { TokenLifetimes } from './oauth/client.ts';
+import { MAXIMUM_RETRY_WINDOW_SECONDS, type TokenLifetimes } from './oauth/client.ts';
 import { StartUpError } from './start-up-error.ts';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -72,9 +72,6 @@ export interface Config {
 }
 
 const TEN_YEARS_SECONDS = 10 * 365 * 24 * 60 * 60;
-
-/** FAPI's conformance suite retries after 30 s; above 300 s a thief would have too much of a chance. */
-export const MAXIMUM_RETRY_WINDOW_SECONDS = 300;
 
 /**
  * Parses the environment. An empty variable counts as unset.
@@ -161,14 +158,12 @@ function refuseDangerousCombinations(config: Config): void {
       `ISSUER is required when HOST is ${host}: clients need one name for us.`,
     );
   }
-  if (databaseUrl === undefined) {
-    // The embedded database holds demo accounts, whose passwords everybody knows.
-    if (isExposed) {
-      throw new StartUpError(
-        'The embedded database with its demo accounts serves this machine only. ' +
-          'Set DATABASE_URL, or leave HOST and ISSUER on loopback and TRUST_PROXY unset.',
-      );
-    }
+  // The embedded database holds demo accounts, whose passwords everybody knows.
+  if (databaseUrl === undefined && isExposed) {
+    throw new StartUpError(
+      'The embedded database with its demo accounts serves this machine only. ' +
+        'Set DATABASE_URL, or leave HOST and ISSUER on loopback and TRUST_PROXY unset.',
+    );
   }
   if (!config.isRateLimitOn && isExposed) {
     throw new StartUpError(

@@ -13,7 +13,11 @@ import type { OriginStore, TokenStore } from './oauth/ports.ts';
 import type { RequestCounter } from './request-counter.ts';
 import { type ClientRegistry, createClientRegistry } from './storage/client-registry.ts';
 import { type Database, openDatabase } from './storage/database.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './storage/embedded-postgres.ts';
+import {
+  EMBEDDED_DATABASE,
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from './storage/embedded-postgres.ts';
 import { createFailureCounters, uncounted } from './storage/failure-counters.ts';
 import { openLoginPool } from './storage/login-pool.ts';
 import { migrate } from './storage/migrate.ts';
@@ -52,9 +56,6 @@ export interface DependencyOptions {
   /** Aborted when nothing more is to be opened. */
   readonly stopping?: AbortSignal;
 }
-
-/** The database that the embedded PostgreSQL keeps for the server. */
-const EMBEDDED_DATABASE = 'heirloom';
 
 /**
  * @throws StartUpError when there is no database to work with

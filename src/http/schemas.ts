@@ -2,6 +2,10 @@
 import Type from 'typebox';
 import { OAuthError, type OAuthErrorCode } from '../oauth/errors.ts';
 import { BASIC_CHALLENGE } from './error-handler.ts';
+import { CSRF_HEADER } from './refresh-cookie.ts';
+
+/** Longer ones are refused. In code points, as JSON Schema and PostgreSQL count: an emoji is one or a few. */
+export const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 
 /** A parameter without a value counts as omitted. Unless told so, Swagger UI would send "string". */
 const empty = { default: '' };
@@ -51,7 +55,7 @@ export const tokenRequest = (grantTypes: readonly string[]) =>
     device_label: Type.Optional(
       Type.String({
         ...empty,
-        maxLength: 64,
+        maxLength: MAXIMUM_DEVICE_LABEL_CHARACTERS,
         description: 'What a person calls this device, shown in lists of sessions.',
       }),
     ),
@@ -83,7 +87,7 @@ export const revocationRequest = Type.Object({
 
 /** What apps in cookie mode send, or are refused with 403. */
 export const appHeaders = Type.Object({
-  'x-heirloom-csrf': Type.Optional(
+  [CSRF_HEADER]: Type.Optional(
     Type.String({
       ...empty,
       description:

@@ -22,6 +22,7 @@ import {
   appEndpointErrors,
   appHeaders,
   cookieHeader,
+  MAXIMUM_DEVICE_LABEL_CHARACTERS,
   tokenRequest,
   tokenResponse,
 } from './schemas.ts';
@@ -36,7 +37,6 @@ const parameterNames = [
   ...clientCredentialParameters,
 ] as const;
 
-const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 /** Longer ones are cut: they help people to recognise a session and decide nothing. */
 const MAXIMUM_USER_AGENT_CHARACTERS = 256;
 
@@ -166,7 +166,6 @@ function abandonmentOf(request: FastifyRequest): () => boolean {
 }
 
 function originOf(request: FastifyRequest, deviceLabel: string | undefined): RequestOrigin {
-  // Code points, as JSON Schema and PostgreSQL count: an emoji is one or a few of them.
   if ([...(deviceLabel ?? '')].length > MAXIMUM_DEVICE_LABEL_CHARACTERS) {
     throw invalidRequest('device_label is too long');
   }

@@ -41,6 +41,9 @@ export interface Client {
   readonly lifetimes: TokenLifetimes;
 }
 
+/** FAPI's conformance suite retries after 30 s; above 300 s a thief would have too much of a chance. */
+export const MAXIMUM_RETRY_WINDOW_SECONDS = 300;
+
 /** How long what this client gets is good for. */
 export interface TokenLifetimes {
   readonly accessTokenLifetimeSeconds: number;

@@ -1,4 +1,5 @@
 /** Statements beside the hot paths: few requests cause them, and hardly any waits. Held to the same rules. */
+import { MAXIMUM_RETRY_WINDOW_SECONDS } from '../oauth/client.ts';
 import type { Statement } from './statement.ts';
 
 /**
@@ -16,8 +17,8 @@ export const recordSecurityEventStatement: Statement = {
 /**
  * Writes the sign of life and, where the last one is too old, the outage.
  *
- * An outage that began while windows of the one before it could still be open (300 s is the longest
- * window) continues that one: only one outage is remembered, and no window may be lost between two.
+ * An outage that began while windows of the one before it could still be open continues that one: only
+ * one outage is remembered, and no window may be lost between two.
  *
  * A clock that leaps ahead and is set right leaves an outage that ends in the future, and until then no
  * window would ever be over: such an outage ends with the first pulse by the right clock.
@@ -30,7 +31,7 @@ export const pulseStatement: Statement = {
   update server_state set
     outage_began_at = case
       when clock_timestamp() - pulse_at <= $1 * interval '1 second' then outage_began_at
-      when pulse_at < resumed_at + interval '300 seconds' then outage_began_at
+      when pulse_at < resumed_at + interval '${MAXIMUM_RETRY_WINDOW_SECONDS} seconds' then outage_began_at
       else pulse_at
     end,
     resumed_at = case

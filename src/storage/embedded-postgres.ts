@@ -27,7 +27,7 @@ import {
   shutDown,
   superuser,
 } from './embedded-cluster.ts';
-import { chooseServerPlace } from './embedded-place.ts';
+import { chooseServerPlace, serverDirName } from './embedded-place.ts';
 import {
   findOthers,
   keepPresence,
@@ -35,6 +35,9 @@ import {
   readPassword,
   tryToConnect,
 } from './embedded-presence.ts';
+
+/** The database that the server keeps for this program. */
+export const EMBEDDED_DATABASE = 'heirloom';
 
 export interface EmbeddedPostgresOptions {
   /** Absolute path; created when missing. */
@@ -58,14 +61,15 @@ export interface EmbeddedPostgres {
   stopIfIdle(): Promise<'stopped' | 'in-use'>;
 }
 
-const lockWithinMs = 65_000;
-const readyWithinMs = 60_000;
-const maxLaunches = 10;
-const waitingNotice =
+/** Longer than a server may take to be ready, for which its starter holds the lock. */
+const LOCK_PATIENCE_MILLISECONDS = 65_000;
+const READY_PATIENCE_MILLISECONDS = 60_000;
+const MAXIMUM_LAUNCHES = 10;
+const WAITING_NOTICE =
   'Waiting for a process that starts or stops PostgreSQL; if it was killed, for ten seconds.';
 
 /**
- * Finds the running server of `dataDir`, or creates and starts it, with an empty database `heirloom`.
+ * Finds the running server of `dataDir`, or creates and starts it, with an empty `EMBEDDED_DATABASE`.
  *
  * The connection that marks this process as present does not keep its event loop alive.
  *
@@ -134,11 +138,11 @@ async function acquireLock(
   dir: string,
   { notice, stopping }: Waiting,
 ): Promise<() => Promise<void>> {
-  const lockfilePath = join(dir, 'postgresql-18.lock');
+  const lockfilePath = join(dir, `${serverDirName}.lock`);
   // Lost only by a process that stood still for long. What it guards is safe then, too: files appear
   // whole, and PostgreSQL runs once per cluster. Throwing, the default, would end the process.
   const onCompromised = () => {};
-  const deadline = Date.now() + lockWithinMs;
+  const deadline = Date.now() + LOCK_PATIENCE_MILLISECONDS;
   for (let attempt = 1; Date.now() < deadline; attempt += 1) {
     stopping?.throwIfAborted();
     try {
@@ -146,7 +150,7 @@ async function acquireLock(
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error;
     }
-    if (attempt === 30) notice(waitingNotice);
+    if (attempt === 30) notice(WAITING_NOTICE);
     await delay(100);
   }
   throw new StartUpError(
@@ -172,7 +176,7 @@ async function connectOrLaunch(
   let binDir: string | undefined;
   let launch: Launch | undefined;
   let launches = 0;
-  let deadline = Date.now() + readyWithinMs;
+  let deadline = Date.now() + READY_PATIENCE_MILLISECONDS;
   while (Date.now() < deadline) {
     const postmaster = await findPostmaster(cluster);
     const failure = await launch?.failure();
@@ -195,7 +199,7 @@ async function connectOrLaunch(
       stopping?.throwIfAborted();
       launch = await launchServer(cluster, binDir, port, settings);
       launches += 1;
-      deadline = Date.now() + readyWithinMs;
+      deadline = Date.now() + READY_PATIENCE_MILLISECONDS;
     }
     await delay(20);
   }
@@ -211,15 +215,17 @@ async function pauseUnlessFinal(
   cluster: Cluster,
 ): Promise<void> {
   const mayPass = /TCP\/IP sockets|shared memory block|"postmaster\.pid" already exists/;
-  if (launches >= maxLaunches || !mayPass.test(failure)) {
+  if (launches >= MAXIMUM_LAUNCHES || !mayPass.test(failure)) {
     throw new StartUpError(`PostgreSQL did not start: ${failure} (log: ${cluster.logPath})`);
   }
   await delay(500);
 }
 
 async function ensureDatabase(client: PresenceClient): Promise<void> {
-  const { rowCount } = await client.query(`select from pg_database where datname = 'heirloom'`);
-  if (rowCount === 0) await client.query(`create database heirloom owner ${superuser}`);
+  const { rowCount } = await client.query('select from pg_database where datname = $1', [
+    EMBEDDED_DATABASE,
+  ]);
+  if (rowCount === 0) await client.query(`create database ${EMBEDDED_DATABASE} owner ${superuser}`);
 }
 
 /** Ends the presence of this process and, if it was the last, the server; both under the lock. */

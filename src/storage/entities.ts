@@ -4,11 +4,12 @@
  * All instants are `timestamptz`. Secrets are here as SHA-256 digests or argon2id hashes only.
  */
 import { defineEntity, p } from '@mikro-orm/postgresql';
-import type {
-  ClientType,
-  GrantType,
-  IntrospectionRight,
-  RefreshTokenDelivery,
+import {
+  type ClientType,
+  type GrantType,
+  type IntrospectionRight,
+  MAXIMUM_RETRY_WINDOW_SECONDS,
+  type RefreshTokenDelivery,
 } from '../oauth/client.ts';
 import type { RevocationReason } from '../oauth/ports.ts';
 import { MAXIMUM_ACCESS_TOKENS_PER_FAMILY } from './hot-statements.ts';
@@ -53,7 +54,7 @@ export const ClientEntity = defineEntity({
     // The pulse forgets an outage only when no longer window can be open.
     {
       name: 'client_retry_window',
-      expression: 'retry_window_seconds >= 0 and retry_window_seconds <= 300',
+      expression: `retry_window_seconds >= 0 and retry_window_seconds <= ${MAXIMUM_RETRY_WINDOW_SECONDS}`,
     },
     // RFC 7662 §4: whoever introspects must authenticate, and a public client cannot.
     {
