@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Dependencies } from './dependencies.ts';
+import { databaseTroubleOf } from './storage/database.ts';
 import { prune } from './storage/prune.ts';
 
 /** Runs in which all families have been walked once: every hour. */
@@ -42,7 +43,10 @@ function repeat(
   let underWay: Promise<void> | undefined;
   const timer = setInterval(() => {
     underWay ??= work()
-      .catch((error: Error) => log.error({ event: 'housekeeping_failed', detail: error.message }))
+      .catch((error: Error) => {
+        const detail = databaseTroubleOf(error) ?? error.message;
+        log.error({ event: 'housekeeping_failed', detail });
+      })
       .finally(() => {
         underWay = undefined;
       });

@@ -1,8 +1,12 @@
 /** What the log says: one JSON line per outcome, with who, what and from where, and never a secret. */
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import t from 'tap';
+import { startHousekeeping } from '../../src/housekeeping.ts';
 import { basic, post } from '../support/client.ts';
+import { createTestDatabase } from '../support/database.ts';
 import { createCast, login, refresh, revoke } from '../support/fixtures.ts';
+import { startProxy } from '../support/proxy.ts';
 import { startServer } from '../support/server.ts';
 
 const server = await startServer(t);
@@ -171,4 +175,20 @@ t.test('LOG-07 ASVS 16.4.1: the request id is ours', async (t) => {
     post(`${server.url}/token`, {}, { 'request-id': 'forged', 'x-request-id': 'forged' }),
   );
   t.match(lines, [{ reqId: uuid }]);
+});
+
+t.test('housekeeping that meets a lost database says how it was lost', async (t) => {
+  const database = await createTestDatabase(t);
+  const proxy = await startProxy(t, database.url);
+  const { app, dependencies, logs } = await startServer(t, {
+    database: { ...database, url: proxy.url },
+    pulseIntervalSeconds: 0.05,
+  });
+  proxy.cut();
+  const failed = 'housekeeping_failed';
+  const stop = startHousekeeping(dependencies, app.log);
+  const told = () => logs.map((line) => JSON.parse(line)).find(({ event }) => event === failed);
+  while (told() === undefined) await delay(20);
+  await stop();
+  t.match(told(), { detail: /^database does not answer \(.+\)$/ });
 });
