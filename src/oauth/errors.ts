@@ -49,7 +49,6 @@ export interface RefusalContext {
   readonly isFault?: boolean | undefined;
   /** Set when the refusal means that somebody may be attacking; logged at `warn`. */
   readonly securityEvent?: SecurityEventKind | undefined;
-  readonly cause?: unknown;
 }
 
 /** Kinds of events that somebody should look at; the durable ones are rows of `security_event`. */
@@ -69,7 +68,7 @@ export class OAuthError extends Error {
   readonly context: RefusalContext;
 
   constructor(code: OAuthErrorCode, detail: string, context: RefusalContext = {}) {
-    super(`${code}: ${detail}`, { cause: context.cause });
+    super(`${code}: ${detail}`);
     this.code = code;
     this.description = descriptions[code];
     this.detail = detail;
