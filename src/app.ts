@@ -27,6 +27,7 @@ import { TemporarilyUnavailable } from './oauth/errors.ts';
 import type { OriginStore } from './oauth/ports.ts';
 import { createLocalCounter, type RequestCounter, withLocalFallback } from './request-counter.ts';
 
+/** What the application answers with; it opens and closes none of it. */
 export interface AppDependencies {
   readonly config: Config;
   readonly authorizationServer: AuthorizationServer;
@@ -40,6 +41,7 @@ export interface AppDependencies {
   readonly logStream?: { write(line: string): void };
 }
 
+/** Builds the application, which listens nowhere yet. `close()` drains it before it ends connections. */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
   const { config, authorizationServer, origins, checkReadiness, logStream } = dependencies;
   const headers = commonHeaders(config);

@@ -10,6 +10,7 @@ import { StartUpError } from './start-up-error.ts';
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
+/** Everything that can be set, and the bounds that cannot. */
 export interface Config {
   /** Address to listen on. */
   readonly host: string;

@@ -31,6 +31,7 @@ import {
 import { createSessionRegistry, type SessionRegistry } from './storage/session-registry.ts';
 import { createTokenStore } from './storage/token-store.ts';
 
+/** What was opened, and all that works on it. */
 export interface Dependencies {
   readonly config: Config;
   readonly database: Database;

@@ -19,6 +19,7 @@ export { memoryRefreshTokenStore, type RefreshTokenStore } from './refresh-token
 export type { PasswordLogin } from './session.ts';
 export type { SignOutReason } from './tabs.ts';
 
+/** Which authorization server, as which client, and for which APIs. */
 export interface TokenClientOptions {
   /** The authorization server, e.g. `https://auth.example`. */
   readonly authorizationServer: string | URL;
@@ -46,6 +47,7 @@ export interface TokenClientOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
+/** One person's session in an app, in step with its other tabs. */
 export interface TokenClient {
   readonly isSignedIn: boolean;
   /**
@@ -99,7 +101,11 @@ function originOf(url: string): string {
   return origin;
 }
 
-/** @throws TypeError for options that do not fit together */
+/**
+ * Builds the client of one app; nobody is signed in before `login` or `resume`.
+ *
+ * @throws TypeError for options that do not fit together, and for an origin that is no http or https URL
+ */
 export function createTokenClient(options: TokenClientOptions): TokenClient {
   const isCookie = options.delivery === 'cookie';
   if (isCookie && (options.clientSecret ?? options.refreshTokenStore) !== undefined) {

@@ -9,6 +9,7 @@ import type { Client } from '../oauth/client.ts';
 import type { OriginStore, RegisteredOrigin } from '../oauth/ports.ts';
 import { type CookiePath, CSRF_HEADER } from './refresh-cookie.ts';
 
+/** The CORS side of an endpoint, from the arrival of a request to its answer. */
 export interface Cors {
   /** From here on the client decides who may read the answer. */
   noteClient(request: FastifyRequest, client: Client): void;
@@ -39,6 +40,7 @@ const exposedHeaders = [
   'RateLimit-Reset',
 ].join(', ');
 
+/** Builds it over what clients have registered; where that cannot be read, no page reads an answer. */
 export function createCors(origins: OriginStore): Cors {
   const clients = new WeakMap<FastifyRequest, Client>();
   /** A preflight names no client, and neither does what is refused unread: any client's origin may read. */

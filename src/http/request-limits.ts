@@ -21,6 +21,7 @@ export async function addRequestLimits(
   });
 }
 
+/** How many requests of one kind a family may make or, without a family, a client from one network. */
 export interface ClientLimit {
   /** Different for each limit: counts of one name are one count. */
   readonly name: string;
@@ -33,6 +34,11 @@ export interface ClientLimit {
   readonly isOverload?: boolean;
 }
 
+/**
+ * Counts a request of a client that is authenticated.
+ *
+ * @throws TemporarilyUnavailable for `isOverload`, otherwise an error of status 429
+ */
 export type CheckClientLimit = (
   request: FastifyRequest,
   reply: FastifyReply,

@@ -48,6 +48,7 @@ export interface Revocation {
   readonly isCookieSpent: boolean;
 }
 
+/** The protocol, whatever carries it. What a method throws beside what it names is a bug. */
 export interface AuthorizationServer {
   /** The grant types that are switched on, as RFC 8414 announces them. */
   readonly grantTypes: readonly GrantType[];

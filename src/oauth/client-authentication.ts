@@ -16,6 +16,7 @@ export type PresentedClientCredentials =
       readonly clientSecret: string;
     };
 
+/** What credentials prove. `detail` is for the log: the client is told no more than `invalid_client`. */
 export type ClientAuthentication =
   | {
       readonly outcome: 'authenticated';

@@ -23,6 +23,7 @@ export interface BrowserRequest {
   readonly refreshCookies: readonly string[];
 }
 
+/** What an app in cookie mode sends in `X-Heirloom-CSRF`; any other value counts as none. */
 export const CSRF_HEADER_VALUE = '1';
 
 /**

@@ -8,6 +8,7 @@ import { causeOfDeath, type TokenFamily } from './token-family.ts';
 /** An inactive token carries no claim at all (RFC 7662 §2.2). */
 export type Introspection = { readonly active: false } | ActiveIntrospection;
 
+/** What the caller may know of a good token; names as in RFC 7662 §2.2. */
 export interface ActiveIntrospection {
   readonly active: true;
   /** Undefined for a refresh token, which is good at no resource server. */

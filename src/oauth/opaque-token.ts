@@ -49,6 +49,7 @@ export interface PresentedRefreshToken {
   readonly secretDigest: Buffer;
 }
 
+/** What `parseOpaqueToken` has read; the prefix tells which of the two. */
 export type PresentedToken = PresentedAccessToken | PresentedRefreshToken;
 
 /** SHA-256, the only form in which a token's secret parts or a client secret are stored. */

@@ -16,6 +16,7 @@ export interface LookUp {
   readonly pulse: ServicePulse;
 }
 
+/** What to read: a client, and the family of a token with the access token in question. */
 export interface LookUpRequest {
   readonly clientId: string | undefined;
   readonly token: PresentedToken | undefined;
@@ -40,11 +41,13 @@ export interface RequestOrigin {
   readonly deviceLabel: string | undefined;
 }
 
+/** An access token to be stored; it lives as long as its client's setting says, and not longer than its family. */
 export interface NewAccessToken {
   readonly digest: Buffer;
   readonly scope: Scope;
 }
 
+/** A grant to be stored with its first tokens; lifetimes and audience are the client's. */
 export interface NewFamily {
   readonly familyId: string;
   readonly client: Client;
@@ -56,6 +59,7 @@ export interface NewFamily {
   readonly origin: RequestOrigin;
 }
 
+/** The exchange of a family's current refresh token for its successor, if it still is current. */
 export interface Rotation {
   readonly familyId: string;
   /** `FamilyLineage.place`, as read when the decision was made. */
@@ -86,6 +90,7 @@ export type IssueOutcome =
     }
   | { readonly outcome: 'lost' };
 
+/** Why a family has ended; kept with it. */
 export type RevocationReason =
   | 'revoked'
   | 'replay'
@@ -94,11 +99,13 @@ export type RevocationReason =
   | 'session_limit'
   | 'administrator';
 
+/** What a revocation has ended, for the log. */
 export interface EndedFamily {
   /** Where the family was started from, to compare with whoever ended it. */
   readonly address: string | undefined;
 }
 
+/** Something about one family that somebody should look at. */
 export interface SecurityEvent {
   readonly kind: SecurityEventKind;
   readonly familyId: string;
@@ -113,11 +120,13 @@ export interface SecurityEvent {
  * happened is then unknown, and the caller must not repeat it.
  */
 export interface TokenStore {
+  /** Reads what is asked for, at one instant after the call; never from a cache or a standby. */
   lookUp(request: LookUpRequest): Promise<LookUp>;
-  /** `lost`: the resource owner was disabled, deleted or given another password since it was read. */
+  /** Stores a family. `lost`: its person was disabled, deleted or given another password since they were read. */
   startFamily(family: NewFamily): Promise<IssueOutcome>;
   /** Replaces the presented token by its successor if it still is current and the family is alive. */
   rotate(rotation: Rotation): Promise<IssueOutcome>;
+  /** Issues an access token for a retry and leaves the refresh token as it is. */
   issueAdditionalAccessToken(request: AdditionalAccessToken): Promise<IssueOutcome>;
   /**
    * Ends a family for good, with the event that explains it.
@@ -148,6 +157,7 @@ export interface RegisteredOrigin {
   readonly hasCookieClient: boolean;
 }
 
+/** Tells which origins' scripts may read an answer to a request that names no client. */
 export interface OriginStore {
   /** @throws TemporarilyUnavailable if the database does not answer and never has about this origin */
   find(origin: string): Promise<RegisteredOrigin | undefined>;
@@ -165,6 +175,7 @@ export interface ResourceOwner {
   readonly isDisabled: boolean;
 }
 
+/** People, as logins need them. Throws `TemporarilyUnavailable` as `TokenStore` does. */
 export interface ResourceOwnerStore {
   /** Finds by the normalised form of the name (NFC, lower case). */
   findByUsername(username: string): Promise<ResourceOwner | undefined>;
@@ -195,6 +206,7 @@ export type LoginReservation =
       released(): Promise<void>;
     };
 
+/** One failed authentication of a client, for the count. */
 export interface FailedClientAuthentication {
   /** What was said, whether there is such a client or not. */
   readonly presentedName: string | undefined;

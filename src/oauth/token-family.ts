@@ -34,6 +34,7 @@ export interface FamilyLineage {
   readonly place: string;
 }
 
+/** The last rotation: all that a retry needs beside the token that it presents. */
 export interface FamilyRotation {
   readonly previousDigest: Buffer;
   readonly successorSalt: Buffer;

@@ -11,6 +11,7 @@ import {
 import { cached, type IntrospectionCacheOptions } from './introspection-cache.ts';
 import { type Claims, createIntrospectionRequest } from './introspection-request.ts';
 
+/** Which authorization server, as which client, and what the API expects of a token. */
 export interface TokenGuardOptions {
   /** The authorization server's RFC 7662 endpoint, e.g. `https://auth.example/introspect`. */
   readonly introspectionEndpoint: string | URL;
@@ -39,6 +40,7 @@ export interface TokenGuardOptions {
   readonly onProblem?: (problem: GuardProblem) => void;
 }
 
+/** Why requests cannot be judged: nobody answers, or the API is set up wrongly. */
 export interface GuardProblem {
   readonly kind: 'unavailable' | 'misconfigured';
   readonly detail: string;
@@ -56,6 +58,7 @@ export interface VerifiedToken {
   readonly claims: Claims;
 }
 
+/** What a check decides: the token to go on with, or the answer to send. */
 export type Access =
   | { readonly outcome: 'granted'; readonly token: VerifiedToken }
   | { readonly outcome: 'refused'; readonly refusal: Refusal };
@@ -74,6 +77,7 @@ export type Middleware = (
   next: (error?: unknown) => void,
 ) => void;
 
+/** The guard of one API. */
 export interface TokenGuard {
   /**
    * Asks about the request's token. Never rejects: whatever goes wrong is a refusal to send.
@@ -89,7 +93,11 @@ export interface TokenGuard {
   close(): void;
 }
 
-/** @throws TypeError for options that cannot work or would give the client secret away */
+/**
+ * Builds the guard of an API; nothing is asked before the first request.
+ *
+ * @throws TypeError for options that cannot work or would give the client secret away
+ */
 export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
   const { audience, realm = audience ?? 'api', onProblem = warn } = options;
   assertChallengeable(realm);

@@ -19,6 +19,7 @@ export interface DatabaseOptions {
   readonly lockTimeoutSeconds: number;
 }
 
+/** PostgreSQL, by named statements for hot paths and by the mapper for administrative work. */
 export interface Database {
   readonly orm: MikroORM;
   /**

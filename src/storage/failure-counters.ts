@@ -49,6 +49,7 @@ interface ClientFailureRow extends OrdinalRow {
   readonly retry_after_seconds: number;
 }
 
+/** Builds the counters on the connections of logins, whose load they share. */
 export function createFailureCounters(pool: LoginPool, options: LoginBounds): FailureCounters {
   const bounds = { ...options, isUndone: isStatementFailure };
   const reserve = createCoalescer<LoginRequest, ReservationRow>({

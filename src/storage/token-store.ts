@@ -48,6 +48,7 @@ export interface TokenStoreOptions {
   readonly maximumInFlight: number;
 }
 
+/** Builds the store. Look-ups and rotations of concurrent requests share statements; each has its own answer. */
 export function createTokenStore(database: Database, options: TokenStoreOptions): TokenStore {
   const bounds = { ...options, isUndone: isStatementFailure };
   const lookUp = createCoalescer<LookUpRequest, OrdinalLookUp>({

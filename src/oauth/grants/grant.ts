@@ -38,6 +38,7 @@ export interface AuthenticatedTokenRequest extends TokenRequest {
   readonly lookUp: LookUp;
 }
 
+/** A refresh token in clear; its digests alone are stored. */
 export interface IssuedRefreshToken {
   readonly text: string;
   /** Until the family is idle for too long or over, whichever comes first; rounded down. */
@@ -56,6 +57,7 @@ export interface IssuedTokens {
   readonly subject: string | undefined;
 }
 
+/** One way to get tokens; a client may use those that it was registered for. */
 export interface Grant {
   readonly grantType: GrantType;
   /**

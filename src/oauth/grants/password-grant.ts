@@ -20,6 +20,7 @@ import { grantScope, type Scope } from '../scope.ts';
 import { MAXIMUM_NORMALIZED_UNITS, normalizeUsername } from '../username.ts';
 import type { AuthenticatedTokenRequest, Grant, IssuedTokens } from './grant.ts';
 
+/** What the grant works with. `admit` sheds logins before anything is asked for them. */
 export interface PasswordGrantPorts {
   readonly tokens: TokenStore;
   readonly resourceOwners: ResourceOwnerStore;
