@@ -12,6 +12,10 @@ export interface OrdinalRow {
   readonly ordinal: number;
 }
 
+/** The ordinals of a batch, for statements that take them as a parameter. */
+export const ordinalsOf = (requests: readonly unknown[]): number[] =>
+  requests.map((_, position) => position + 1);
+
 export interface CoalescerOptions<Request, Row extends OrdinalRow> {
   /** Sends one statement; the ordinal of a request is its position plus one. */
   readonly send: (requests: readonly Request[]) => Promise<readonly Row[]>;

@@ -7,7 +7,7 @@ import type {
   LoginAttempt,
   LoginReservation,
 } from '../oauth/ports.ts';
-import { createCoalescer, type OrdinalRow } from './coalescer.ts';
+import { createCoalescer, type OrdinalRow, ordinalsOf } from './coalescer.ts';
 import { isStatementFailure } from './database.ts';
 import {
   clearLoginStatement,
@@ -59,10 +59,7 @@ export function createFailureCounters(pool: LoginPool, options: LoginBounds): Fa
   const countClient = createCoalescer<Buffer, ClientFailureRow>({
     ...bounds,
     send: (keys) =>
-      pool.run<ClientFailureRow>(countClientFailureStatement, [
-        keys.map((_, position) => position + 1),
-        keys,
-      ]),
+      pool.run<ClientFailureRow>(countClientFailureStatement, [ordinalsOf(keys), keys]),
   });
   let nameKey: Promise<string> | undefined;
   const readNameKey = (): Promise<string> => {
@@ -190,7 +187,7 @@ const neighbourhoodOf = (network: string): string =>
 
 /** The bind parameters of a batch: an array per column. */
 const loginValues = (requests: readonly LoginRequest[]): unknown[] => [
-  requests.map((_, position) => position + 1),
+  ordinalsOf(requests),
   requests.map(({ keys }) => keys.pair),
   requests.map(({ keys }) => keys.network),
   requests.map(({ keys }) => keys.account),

@@ -1,6 +1,6 @@
 /** Origins that clients have registered. Implements `OriginStore`. */
 import type { OriginStore, RegisteredOrigin } from '../oauth/ports.ts';
-import { createCoalescer, type OrdinalRow } from './coalescer.ts';
+import { createCoalescer, type OrdinalRow, ordinalsOf } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
 import type { Statement } from './statement.ts';
 
@@ -42,10 +42,7 @@ export function createOriginStore(database: Pick<Database, 'run'>): OriginStore 
     maximumInFlight: 1,
     isUndone: isStatementFailure,
     send: (origins) =>
-      database.run<OriginRow>(findOriginsStatement, [
-        origins.map((_, position) => position + 1),
-        origins,
-      ]),
+      database.run<OriginRow>(findOriginsStatement, [ordinalsOf(origins), origins]),
   });
   const remembered = new Map<string, RegisteredOrigin>();
   return {

@@ -4,7 +4,7 @@ import { passwordWeakness } from '../crypto/password-policy.ts';
 import type { PasswordHasher, ResourceOwnerStore, RevocationReason } from '../oauth/ports.ts';
 import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
-import { createCoalescer, type OrdinalRow } from './coalescer.ts';
+import { createCoalescer, type OrdinalRow, ordinalsOf } from './coalescer.ts';
 import { type Database, isStatementFailure, isUniqueViolation } from './database.ts';
 import { ResourceOwnerEntity } from './entities.ts';
 import type { LoginBounds, LoginPool } from './login-pool.ts';
@@ -117,7 +117,7 @@ export function createResourceOwnerStore(
     isUndone: isStatementFailure,
     send: (usernames) =>
       loginPool.run<FoundResourceOwner>(findResourceOwnerStatement, [
-        usernames.map((_, position) => position + 1),
+        ordinalsOf(usernames),
         usernames,
       ]),
   });
