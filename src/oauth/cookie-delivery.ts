@@ -34,7 +34,7 @@ export function candidateRefreshToken(
   inBody: string | undefined,
   { refreshCookies }: BrowserRequest,
 ): string | undefined {
-  return inBody ?? (refreshCookies.length === 1 ? refreshCookies[0] : undefined);
+  return inBody ?? refreshCookies[0];
 }
 
 /**

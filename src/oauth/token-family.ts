@@ -143,7 +143,7 @@ export function retryDeadline(rotation: FamilyRotation, pulse: ServicePulse): Da
     outage !== undefined && retryUntil > outage.beganAt && rotatedAt < outage.resumedAt;
   if (!wasOpen) return retryUntil;
   const windowMilliseconds = retryUntil.getTime() - rotatedAt.getTime();
-  return new Date(Math.max(retryUntil.getTime(), outage.resumedAt.getTime() + windowMilliseconds));
+  return new Date(outage.resumedAt.getTime() + windowMilliseconds);
 }
 
 /** Tells whether the service was silent for so long that an outage has to be recorded first. */
