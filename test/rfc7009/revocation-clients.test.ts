@@ -6,6 +6,14 @@
  * > validation fails, the request is refused and the client is informed of the error.
  */
 import t, { type Test } from 'tap';
+import {
+  formatAccessToken,
+  formatRefreshToken,
+  generateLineage,
+  generateSecret,
+  type PresentedToken,
+  parseOpaqueToken,
+} from '../../src/oauth/opaque-token.ts';
 import { type Answer, basic, form, post, send } from '../support/client.ts';
 import { isRefused } from '../support/errors.ts';
 import { createCast, introspect, login, refresh, revoke } from '../support/fixtures.ts';
@@ -67,6 +75,13 @@ t.test('REV-09 RFC 7009 §2.1: another client’s token is refused, and stays ac
   for (const token of [second.access, second.refresh, first.refresh]) {
     isRefused(t, await revoke(server, c2, token), 'invalid_grant', 'confidential');
     isRevoked(t, await revoke(server, p1, token), 'anybody can claim a public name');
+  }
+  const { familyId } = parseOpaqueToken(second.access) as PresentedToken;
+  for (const guessed of [
+    formatAccessToken(familyId, generateSecret()),
+    formatRefreshToken(familyId, generateLineage(), generateSecret()),
+  ]) {
+    isRevoked(t, await revoke(server, c2, guessed), 'whose family it names is not said');
   }
   t.ok(await isActive(first.access));
   t.ok(await isActive(second.access));

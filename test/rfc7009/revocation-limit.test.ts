@@ -30,6 +30,7 @@ t.test(
       'select count(*)::int as families from token_family',
     );
     t.strictSame(rows, [{ families: 1 }]);
-    t.ok(body.refresh_token);
+    const logout = await revoke(server, cast.p1, body.refresh_token);
+    t.equal(logout.status, 200, 'made-up tokens keep nobody from logging out');
   },
 );

@@ -46,6 +46,19 @@ t.test('what is written is read again', async (t) => {
   });
 });
 
+t.test('a token is written as ever, since those that were issued are shown again', async (t) => {
+  const familyId = '01234567-89ab-cdef-0123-456789abcdef';
+  const secret = Buffer.alloc(32, 2);
+  t.equal(
+    formatAccessToken(familyId, secret),
+    'hat_ASNFZ4mrze8BI0VniavN7wICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICrDQ2UA',
+  );
+  t.equal(
+    formatRefreshToken(familyId, Buffer.alloc(16, 1), secret),
+    'hrt_ASNFZ4mrze8BI0VniavN7wEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICArpGaAg',
+  );
+});
+
 t.test('every other text is refused', async (t) => {
   const { access, refresh } = sample();
   for (const token of [access, refresh]) {

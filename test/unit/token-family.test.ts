@@ -6,6 +6,7 @@ import {
   decideRefresh,
   type FamilyLineage,
   type FamilyRotation,
+  isHeldBy,
   isPulseOverdue,
   type RefreshDecision,
   retryDeadline,
@@ -293,6 +294,17 @@ t.test('retryDeadline is the end of the window, or a whole window after the outa
     'a window of nothing is not made longer by an outage after it',
   );
 });
+
+t.test(
+  'isHeldBy knows whoever shows a token of a family of its own, and nobody else',
+  async (t) => {
+    for (const token of [current, previous, older]) t.equal(isHeldBy(alive, token, OWNER), true);
+    t.equal(isHeldBy(alive, current, STRANGER), false, 'another client');
+    t.equal(isHeldBy(alive, presented(3, Buffer.alloc(16, 2)), OWNER), false, 'another lineage');
+    t.equal(isHeldBy({ ...alive, lineage: undefined }, current, OWNER), false, 'no lineage');
+    t.equal(isHeldBy(undefined, current, OWNER), false, 'no family');
+  },
+);
 
 t.test('isPulseOverdue waits for more than three pulses', async (t) => {
   const since = (seconds: number): ServicePulse => ({ ...steadyPulse, pulseAt: at(-seconds) });
