@@ -117,6 +117,8 @@ t.test(
     ]) {
       await everywhere(t, { client_id: p1.id }, { authorization }, refused);
     }
+    const authorization = `${basic(c1.id, c1.secret).authorization} x`;
+    await everywhere(t, {}, { authorization }, refused);
   },
 );
 

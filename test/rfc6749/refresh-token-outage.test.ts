@@ -5,6 +5,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { TemporarilyUnavailable } from '../../src/oauth/errors.ts';
 import {
   formatRefreshToken,
   generateFamilyId,
@@ -166,4 +167,38 @@ t.test('RFT-31 RFC 9110 §15.6.4: an unavailable database is 503 and spends noth
     else isUnavailable(t, answer, 'while it is silent');
     t.equal((await refresh(server, c1, r0)).status, 200, 'R0 is good when it talks again');
   });
+});
+
+t.test('a refresh that nobody waits for any more spends nothing', async (t) => {
+  const refreshToken = await loggedIn();
+  await t.rejects(
+    server.dependencies.authorizationServer.token({
+      grantType: 'refresh_token',
+      credentials: { method: 'client_secret_basic', clientId: c1.id, clientSecret: c1.secret },
+      scope: undefined,
+      username: undefined,
+      password: undefined,
+      refreshToken,
+      origin: {
+        address: '127.0.0.1',
+        network: '127.0.0.1',
+        userAgent: undefined,
+        deviceLabel: undefined,
+      },
+      browser: {
+        origin: undefined,
+        fetchSite: undefined,
+        csrfHeader: undefined,
+        refreshCookies: [],
+      },
+      noteClient: () => {},
+      checkLimit: async () => {},
+      isAbandoned: () => true,
+    }),
+    TemporarilyUnavailable,
+  );
+  const { rows } = await server.inspect.query('select generation from token_family where id = $1', [
+    parseOpaqueToken(refreshToken)?.familyId,
+  ]);
+  t.strictSame(rows, [{ generation: 0 }]);
 });

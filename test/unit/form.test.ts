@@ -15,6 +15,8 @@ t.test('ordinary bodies', async (t) => {
   });
   t.strictSame(parse(''), { values: {}, repeated: [] });
   t.strictSame(parse('&&a&b=&=c&'), { values: { a: '', b: '', '': 'c' }, repeated: [] });
+  t.strictSame(parse('a+b=c+d'), { values: { 'a b': 'c d' }, repeated: [] });
+  t.strictSame(parse('a=\ufffd'), { values: { a: '\ufffd' }, repeated: [] });
   t.strictSame(parse('a=b;c=d'), { values: { a: 'b;c=d' }, repeated: [] });
   t.strictSame(parse('a[]=1&a[b]=2'), { values: { 'a[]': '1', 'a[b]': '2' }, repeated: [] });
   t.strictSame(parse('a=1&a=&b=1'), { values: { a: '1', b: '1' }, repeated: ['a'] });

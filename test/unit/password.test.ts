@@ -44,6 +44,16 @@ t.test('no hash, a damaged hash and a weaker hash are told apart', async (t) => 
   }
 });
 
+t.test('nothing is hashed for whoever has gone while waiting', async (t) => {
+  const stored = await hasher.hash('x');
+  for (const passwordHash of [stored, undefined]) {
+    await t.rejects(
+      hasher.verify('x', passwordHash, () => true),
+      TemporarilyUnavailable,
+    );
+  }
+});
+
 t.test('whoever does not exist costs the normalising of the password too', async (t) => {
   const cheapest = { memoryKibibytes: 8, iterations: 2, parallelism: 1 };
   const { hash, verify } = createPasswordHasher(cheapest, gate);
@@ -118,6 +128,9 @@ t.test('length counts characters, and there are no composition rules', async (t)
     t.equal(passwordWeakness(password, 'bartholomew'), undefined, password);
   }
   t.match(passwordWeakness('🙂🙃😀😁😂😃😄😅😆😇😈😉😊😋', 'bartholomew'), /at least 15/);
+  const longest = 'as long as one may be, '.repeat(12).slice(0, 256);
+  t.equal(passwordWeakness(longest, 'bartholomew'), undefined);
+  t.match(passwordWeakness(`${longest}.`, 'bartholomew'), /at most 256/);
 });
 
 t.test(
