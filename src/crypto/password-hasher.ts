@@ -15,12 +15,14 @@ export interface Argon2Parameters {
 /** Builds a hasher for these parameters; every hash goes through the gate. */
 export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGate): PasswordHasher {
   const hash = (password: string): Promise<string> =>
-    argon2.hash(normalizePassword(password), {
-      type: argon2.argon2id,
-      memoryCost: parameters.memoryKibibytes,
-      timeCost: parameters.iterations,
-      parallelism: parameters.parallelism,
-    });
+    argon2
+      .hash(normalizePassword(password), {
+        type: argon2.argon2id,
+        memoryCost: parameters.memoryKibibytes,
+        timeCost: parameters.iterations,
+        parallelism: parameters.parallelism,
+      })
+      .catch(rethrowLackOfMemory);
 
   return {
     hash: (password) => gate(() => hash(password)),
@@ -41,12 +43,21 @@ export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGat
         }
         const isRight = await argon2
           .verify(passwordHash, normalizePassword(password))
-          .catch(() => undefined);
+          .catch(rethrowLackOfMemory)
+          .catch((error) => {
+            if (error instanceof TemporarilyUnavailable) throw error;
+          });
         if (isRight === undefined) return 'unreadable';
         if (!isRight) return 'mismatch';
         return isWeaker(stored, parameters) ? 'match-needs-rehash' : 'match';
       }),
   };
+}
+
+/** A machine without memory for a hash says nothing about the password. */
+function rethrowLackOfMemory(error: Error): never {
+  if (!/memory allocation/i.test(error.message)) throw error;
+  throw new TemporarilyUnavailable('no memory to hash a password', { cause: error });
 }
 
 /** NFC, so that one password typed on two keyboards is one password (NIST SP 800-63B-4 §3.1.1.2). */

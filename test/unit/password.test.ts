@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
+import argon2 from 'argon2';
 import t from 'tap';
 import { createHashGate } from '../../src/crypto/hash-gate.ts';
 import { yieldToOthersWhileHashing } from '../../src/crypto/hash-priority.ts';
@@ -41,6 +42,16 @@ t.test('no hash, a damaged hash and a weaker hash are told apart', async (t) => 
       await createPasswordHasher(stronger, gate).verify('x', hash, present),
       'match-needs-rehash',
     );
+  }
+});
+
+t.test('a machine without memory for a hash says nothing about the password', async (t) => {
+  const stored = await hasher.hash('x');
+  const lackOfMemory = { value: async () => Promise.reject(new Error('Memory allocation error')) };
+  t.intercept(argon2, 'verify', lackOfMemory);
+  t.intercept(argon2, 'hash', lackOfMemory);
+  for (const passwordHash of [stored, undefined]) {
+    await t.rejects(hasher.verify('x', passwordHash, present), TemporarilyUnavailable);
   }
 });
 

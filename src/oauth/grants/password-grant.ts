@@ -1,5 +1,10 @@
 /** The resource owner password credentials grant, RFC 6749 §4.3. */
-import { invalidGrant, invalidRequest, TooManyFailures } from '../errors.ts';
+import {
+  invalidGrant,
+  invalidRequest,
+  TemporarilyUnavailable,
+  TooManyFailures,
+} from '../errors.ts';
 import {
   digest,
   formatAccessToken,
@@ -96,10 +101,22 @@ async function authenticateResourceOwner(
     throw invalidGrant(detail ?? '', { ...context, securityEvent, isFault });
   }
   await attempt.succeeded();
-  if (verdict === 'match-needs-rehash') {
-    await resourceOwners.upgradePasswordHash(owner, await passwords.hash(password));
-  }
+  if (verdict === 'match-needs-rehash')
+    await upgradeHash({ resourceOwners, passwords }, owner, password);
   return owner;
+}
+
+/** Stores a hash with current parameters; while that cannot be done, a login is right all the same. */
+async function upgradeHash(
+  { resourceOwners, passwords }: Pick<PasswordGrantPorts, 'resourceOwners' | 'passwords'>,
+  owner: ResourceOwner,
+  password: string,
+): Promise<void> {
+  try {
+    await resourceOwners.upgradePasswordHash(owner, await passwords.hash(password));
+  } catch (error) {
+    if (!(error instanceof TemporarilyUnavailable)) throw error;
+  }
 }
 
 function causeOfRefusal(
