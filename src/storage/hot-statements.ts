@@ -124,7 +124,7 @@ export const startFamilyStatement: Statement = {
   text: `
   with owner as materialized (
     select id from resource_owner
-    where id = $1 and credential_version = $2 and disabled_at is null
+    where id = $1 and credential_version = $2
     for share
   ), instant as materialized (
     select now, date_trunc('second', now) as second from clock_timestamp() as now
@@ -150,7 +150,7 @@ export const startFamilyStatement: Statement = {
     where f.revoked_at is null and f.id = any (array(
       select older.id from token_family older
       where older.resource_owner_id = $1 and older.revoked_at is null
-        and least(older.expires_at, older.idle_expires_at) > (select now from instant)
+        and older.idle_expires_at > (select now from instant)
       order by older.started_at desc offset $16
     ))
   )

@@ -6,6 +6,7 @@
  */
 import pg from 'pg';
 import t from 'tap';
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { type Answer, send } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import {
@@ -267,6 +268,24 @@ t.test(
     t.equal((await refresh(server, p1, second.refresh_token)).status, 200, 'the next one lives');
   },
 );
+
+t.test('families that are over do not count towards the 100', async (t) => {
+  await resourceOwners.create('frugal', ALICE_PASSWORD);
+  const first = (await login(server, p1, { username: 'frugal' })).body;
+  await server.inspect.query(
+    `insert into token_family (
+       id, client_key, resource_owner_id, scope, audience, started_at, idle_expires_at, expires_at,
+       revoked_at, revocation_reason
+     )
+     select gen_random_uuid(), client_key, resource_owner_id, scope, audience, clock_timestamp(),
+       case when is_idle then clock_timestamp() else idle_expires_at end, expires_at,
+       case when not is_idle then clock_timestamp() end, case when not is_idle then 'revoked' end
+     from token_family, unnest(array[true, false]) is_idle, generate_series(1, 100) where id = $1`,
+    [parseOpaqueToken(first.refresh_token)?.familyId],
+  );
+  t.equal((await login(server, p1, { username: 'frugal' })).status, 200);
+  t.equal((await refresh(server, p1, first.refresh_token)).status, 200);
+});
 
 t.test('the oldest family that somebody else is ending keeps its reason', async (t) => {
   const ending = new pg.Client({ connectionString: server.databaseUrl });

@@ -9,6 +9,7 @@
  */
 
 import t from 'tap';
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { type Answer, basic, post } from '../support/client.ts';
 import { isRefused } from '../support/errors.ts';
 import { age } from '../support/family-rows.ts';
@@ -120,4 +121,20 @@ t.test('RFT-16 RFC 9700 §4.14.2: no token is promised beyond the family’s end
   const retried = await refresh(server, c1, pair.body.refresh_token, { scope: 'write' });
   t.equal(retried.status, 200);
   t.ok(retried.body.expires_in <= 50, 'and in a retry that issues another one');
+
+  await clients.create({
+    clientId: 'brief',
+    clientType: 'public',
+    grantTypes: ['password', 'refresh_token'],
+    scope: ['read'],
+    refreshTokenLifetimeSeconds: 120,
+  });
+  const brief = await login(server, { id: 'brief' });
+  t.equal(brief.body.expires_in, 120, 'nor in a login, whatever the other lifetimes are');
+  const { rows } = await server.inspect.query(
+    `select extract(epoch from idle_expires_at - date_trunc('second', started_at))::int as seconds
+     from token_family where id = $1`,
+    [parseOpaqueToken(brief.body.refresh_token)?.familyId],
+  );
+  t.strictSame(rows, [{ seconds: 120 }]);
 });

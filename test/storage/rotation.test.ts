@@ -42,11 +42,14 @@ interface Stored {
   place: string;
   current_digest: Buffer;
   generation: number;
+  window_seconds: number | null;
 }
 
 async function stored({ familyId }: Rotation): Promise<Stored> {
   const { rows } = await server.inspect.query<Stored>(
-    'select ctid as place, current_digest, generation from token_family where id = $1',
+    `select ctid as place, current_digest, generation,
+       extract(epoch from retry_until - rotated_at)::float8 as window_seconds
+     from token_family where id = $1`,
     [familyId],
   );
   return rows[0] as Stored;
@@ -71,8 +74,11 @@ async function whileHeld<T>(families: readonly Rotation[], work: () => Promise<T
 }
 
 async function isRotatedBy(t: Test, rotation: Rotation): Promise<void> {
-  const expected = { current_digest: rotation.successorDigest, generation: 1 };
-  t.match(await stored(rotation), expected);
+  t.match(await stored(rotation), {
+    current_digest: rotation.successorDigest,
+    generation: 1,
+    window_seconds: rotation.client.lifetimes.retryWindowSeconds,
+  });
 }
 
 async function rotateEverything(t: Test): Promise<void> {
@@ -169,6 +175,21 @@ t.test('in a large table, where the place is looked up', async (t) => {
   await seedFamilies(server, 1, 3000);
   await server.inspect.query('analyze');
   await rotateEverything(t);
+});
+
+t.test('access tokens for families that are held wait without occupying the pool', async (t) => {
+  const held = await decideRotations(30);
+  const free = await decideRotation();
+  const { issued } = await whileHeld(held, async () => {
+    const issued = Promise.all(
+      held.map(({ presentedDigest, ...family }) =>
+        tokens.issueAdditionalAccessToken({ ...family, currentDigest: presentedDigest }),
+      ),
+    );
+    t.match(await tokens.rotate(free), { outcome: 'issued' }, 'waits for nobody');
+    return { issued };
+  });
+  for (const { outcome } of await issued) t.match(outcome, /^(issued|lost)$/);
 });
 
 t.test('a rotation keeps every access token that lives, up to the limit', async (t) => {
