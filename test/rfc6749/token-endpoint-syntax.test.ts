@@ -104,6 +104,7 @@ t.test('SYN-07 RFC 6749 §3.2: a parameter sent twice is invalid_request', async
   const { body: tokens } = await login(server, c1);
   const requests: [string, Record<string, string>][] = [
     ['/token', { ...valid, ...credentials, scope: 'read', device_label: 'x' }],
+    ['/token', { ...valid, ...credentials, client_assertion_type: 'x' }],
     ['/token', { grant_type: 'refresh_token', refresh_token: tokens.refresh_token, scope: 'read' }],
     ['/revoke', { ...credentials, token: tokens.refresh_token, token_type_hint: 'refresh_token' }],
     ['/introspect', { ...credentials, token: tokens.access_token, token_type_hint: 'x' }],
