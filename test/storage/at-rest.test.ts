@@ -94,14 +94,15 @@ t.test(
   async (t) => {
     const { inspect } = server;
     const rows = 1200;
-    await inspect.query(
-      `insert into token_family (id, client_key, scope, audience, started_at, idle_expires_at, expires_at)
+    const insertDead = async () => {
+      await inspect.query(
+        `insert into token_family (id, client_key, scope, audience, started_at, idle_expires_at, expires_at)
      select gen_random_uuid(), (select key from client where client_id = 'P1'), 'read', '{}',
        now() - interval '31 days', now() - interval '1 day', now() - interval '1 second'
      from generate_series(1, ${rows})`,
-    );
-    await inspect.query(
-      `insert into token_family (
+      );
+      await inspect.query(
+        `insert into token_family (
          id, client_key, scope, audience, started_at, idle_expires_at, expires_at, access_tokens
        )
        select gen_random_uuid(), (select key from client where client_id = 'P1'), 'read', '{}',
@@ -110,7 +111,9 @@ t.test(
            row(sha256('b'), 'read', now(), now() - interval '1 hour')::issued_access_token
          ]
        from generate_series(1, ${rows})`,
-    );
+      );
+    };
+    await insertDead();
     const live = (await login(server, p1)).body;
     const { statements, database } = counting(server.dependencies.database);
     const [pruned, during] = await Promise.all([prune(database), login(server, p1)]);
@@ -123,6 +126,7 @@ t.test(
     );
     t.equal(left.rowCount, rows, 'and no other');
     t.equal((await refresh(server, p1, live.refresh_token)).status, 200, 'what lives stays');
+    await insertDead();
     const stopped = await prune(database, { isStopping: () => true });
     t.match(stopped, { families: 0, accessTokens: 0 }, 'a shutdown does not wait');
   },
