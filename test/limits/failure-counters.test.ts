@@ -95,9 +95,9 @@ t.test('RAT-03 ASVS 6.3.1: an address that fails on fifty accounts waits', async
     guess(ELSEWHERE, { username: `person-${n}`, client_id: n % 2 ? 'P1' : 'P2' }),
   );
   t.strictSame(statuses(answers), repeat(50, 400));
+  isTooMany(t, await guess(ELSEWHERE, { username: 'person-3' }), 'an account tried before');
   isTooMany(t, await guess(ELSEWHERE, { username: 'person-50' }));
   isTooMany(t, await guess(ELSEWHERE, { username: 'nobody' }), 'an account that does not exist');
-  isTooMany(t, await guess(ELSEWHERE, { username: 'person-3' }), 'an account tried before');
   isTooMany(t, await logIn(ELSEWHERE), 'a right password');
   t.equal((await logIn(HOME)).status, 200);
   const { rows } = await inspect.query('select kind, subject, address from security_event');
@@ -140,6 +140,24 @@ t.test(
     t.equal(warnings.length, 1);
   },
 );
+
+t.test('what was counted for an account is forgotten a day after the last failure', async (t) => {
+  const { guess, logIn, inspect } = await startScene(t);
+  await inTurn(101, (n) => guess(`192.0.2.${n}`));
+  const endIn = (time: string) =>
+    inspect.query('update failure_counter set expires_at = clock_timestamp() + $1::interval', [
+      time,
+    ]);
+  await endIn('1 hour');
+  isTooMany(t, await guess(ELSEWHERE));
+  const { rows } = await inspect.query(
+    `select expires_at > clock_timestamp() + interval '23 hours' as "isLonger"
+     from failure_counter where get_byte(key, 0) = 3`,
+  );
+  t.strictSame(rows, [{ isLonger: true }], 'each failure starts the day again');
+  await endIn('0');
+  t.equal((await logIn(ELSEWHERE)).status, 200);
+});
 
 t.test('networks from which nobody came for a month are strangers', async (t) => {
   const { guess, logIn, inspect, dependencies } = await startScene(t);
@@ -339,9 +357,9 @@ t.test('an account that failed counts for the network, whoever else has left', a
   t.teardown(() => pool.close());
   const bounds = { maximumBatch: 64, maximumWaiting: 4096, maximumInFlight: 2 };
   const counters = createFailureCounters(pool, bounds);
-  const reserve = async (username: string) => {
+  const reserve = async (username: string, subject?: string) => {
     const attempt = await counters.reserveLogin({
-      subject: undefined,
+      subject,
       usernameDigest: digest(username),
       network: ELSEWHERE,
       clientId: 'P1',
@@ -367,6 +385,29 @@ t.test('an account that failed counts for the network, whoever else has left', a
   t.equal(await countedForNetwork(), 3);
   await other.released();
   t.equal(await countedForNetwork(), 2, 'nothing was verified');
+
+  // As if its windows had ended meanwhile and others had begun.
+  const { rows: people } = await database.inspect.query(
+    "insert into resource_owner (username) values ('too late') returning id",
+  );
+  const [late, tooLate] = [await reserve('late'), await reserve('too late', people[0].id)];
+  const moveWindows = (kind: number) =>
+    database.inspect.query(
+      `update failure_counter set expires_at = expires_at + interval '1 s'
+       where get_byte(key, 0) = $1`,
+      [kind],
+    );
+  await moveWindows(1);
+  await late.released();
+  t.equal(await countedForNetwork(), 4, 'what another window has counted is not given back');
+  const { rows } = await database.inspect.query(
+    `select failures::int from failure_counter
+     where get_byte(key, 0) = 1 order by expires_at desc limit 2`,
+  );
+  t.strictSame(rows, [{ failures: 1 }, { failures: 1 }]);
+  await moveWindows(2);
+  await tooLate.succeeded();
+  t.equal(await countedForNetwork(), 4, 'nor after a login');
 });
 
 t.test('without counters nobody logs in, and everybody else goes on', async (t) => {
