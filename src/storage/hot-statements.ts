@@ -124,7 +124,7 @@ export const startFamilyStatement: Statement = {
   text: `
   with owner as materialized (
     select id from resource_owner
-    where id = $1 and credential_version = $2
+    where id = $1 and credential_version = $2 and disabled_at is null
     for share
   ), instant as materialized (
     select now, date_trunc('second', now) as second from clock_timestamp() as now

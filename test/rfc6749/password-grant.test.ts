@@ -311,20 +311,26 @@ t.test('the oldest family that somebody else is ending keeps its reason', async 
   t.strictSame(ended, [{ revocation_reason: 'replay' }]);
 });
 
-t.test('a login whose credentials change before it is complete is refused', async (t) => {
-  const change = new pg.Client({ connectionString: server.databaseUrl });
-  await change.connect();
-  await change.query('begin');
-  await change.query(
-    "update resource_owner set credential_version = credential_version + 1 where username = 'alice'",
-  );
-  // Verified against what it read, the login now waits for the row that is being changed.
-  const answer = login(server, c1);
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  await change.query('commit');
-  await change.end();
-  refused(await answer);
-  t.equal((await login(server, c1)).status, 200);
+t.test('a login whose person changes before it is complete is refused', async (t) => {
+  const changes = {
+    'credential_version = credential_version + 1': '',
+    // By hand, say: the command moves the version, too.
+    'disabled_at = clock_timestamp()': 'disabled_at = null',
+  };
+  for (const [change, undo] of Object.entries(changes)) {
+    const changing = new pg.Client({ connectionString: server.databaseUrl });
+    await changing.connect();
+    await changing.query('begin');
+    await changing.query(`update resource_owner set ${change} where username = 'alice'`);
+    // Verified against what it read, the login now waits for the row that is being changed.
+    const answer = login(server, c1);
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    await changing.query('commit');
+    refused(await answer, change);
+    if (undo) await changing.query(`update resource_owner set ${undo} where username = 'alice'`);
+    await changing.end();
+    t.equal((await login(server, c1)).status, 200);
+  }
 });
 
 t.test(
