@@ -22,7 +22,7 @@ export function createPasswordHasher(parameters: Argon2Parameters, gate: HashGat
         timeCost: parameters.iterations,
         parallelism: parameters.parallelism,
       })
-      .catch(rethrowLackOfMemory);
+      .then(inStandardOrder, rethrowLackOfMemory);
 
   return {
     hash: (password) => gate(() => hash(password)),
@@ -62,6 +62,13 @@ function rethrowLackOfMemory(error: Error): never {
 
 /** NFC, so that one password typed on two keyboards is one password (NIST SP 800-63B-4 §3.1.1.2). */
 export const normalizePassword = (password: string): string => password.normalize('NFC');
+
+/**
+ * The PHC string format has argon2's parameters as m, t, p. The binding sorts them by name, and the reference
+ * implementation, with all that is built on it, cannot read that.
+ */
+const inStandardOrder = (passwordHash: string): string =>
+  passwordHash.replace(/,(p=\d+),(t=\d+)\$/, ',$2,$1$');
 
 /** The order of the parameters differs between implementations. */
 const phc = /^\$argon2id\$v=19\$((?:[mtp]=\d+,?){3})\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/;
