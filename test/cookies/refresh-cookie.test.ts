@@ -315,6 +315,7 @@ t.test(
       revoked: (cookie) => browserLogout(url, 'web', withCookie(cookie)),
       idle: () => endAll(`idle_expires_at = started_at`),
       expired: () => endAll(`expires_at = started_at, idle_expires_at = started_at`),
+      deleted: () => server.inspect.query('delete from token_family'),
     };
     for (const [name, end] of Object.entries(over)) {
       const cookie = await start();

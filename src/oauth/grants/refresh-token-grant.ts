@@ -96,7 +96,8 @@ async function decideAndApply(
     case 'refuse':
       throw invalidGrant(decision.detail, {
         ...context,
-        isSessionOver: isHeldBy(family, presented, client.key),
+        // A family that was deleted, with its person or after its end, comes back no more.
+        isSessionOver: family === undefined || isHeldBy(family, presented, client.key),
       });
     case 'another-clients': {
       const kind = 'refresh_token_of_another_client';
