@@ -59,18 +59,28 @@ export function handleError(
       .send({ error: 'temporarily_unavailable' });
   }
   // Whatever was thrown: a dependency's mistake need not be an error at all.
-  const { statusCode = 500, code } = Object(error) as Partial<FastifyError>;
+  const {
+    statusCode = 500,
+    code,
+    clientId,
+  } = Object(error) as Partial<FastifyError & LimitedClient>;
   if (statusCode === 429) {
-    noteFlood(request, 'warn', { event: 'rate_limited' });
+    noteFlood(request, 'warn', { event: 'rate_limited', outcome: 'refused', clientId });
     return reply.code(429).send({ error: 'temporarily_unavailable' });
   }
   if (statusCode >= 400 && statusCode < 500) {
-    request.log.info({ event: 'refused', detail: code });
+    const address = addressOf(request);
+    request.log.info({ event: 'refused', outcome: 'refused', detail: code, address });
     return reply.code(statusCode).send({ error: 'invalid_request' });
   }
   const { name, stack } = Object(error) as Partial<Error>;
   request.log.error({ event: 'failed', error: { name, stack } });
   return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
+}
+
+/** Who was over a limit, where that is known. */
+interface LimitedClient {
+  readonly clientId: string;
 }
 
 /** When a server last wrote such a line, and how many it has not written since. */
@@ -88,6 +98,8 @@ function noteFlood(
   level: 'warn' | 'error',
   line: {
     readonly event: 'rate_limited' | 'unavailable';
+    readonly outcome?: 'refused';
+    readonly clientId?: string | undefined;
     readonly detail?: string;
     readonly cause?: readonly string[];
   },

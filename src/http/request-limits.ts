@@ -82,7 +82,7 @@ export function createClientLimit(
       'ratelimit-remaining': 0,
       'ratelimit-reset': wait,
     });
-    throw Object.assign(new Error('client limit'), { statusCode: 429 });
+    throw Object.assign(new Error('client limit'), { statusCode: 429, clientId });
   };
 }
 

@@ -63,6 +63,8 @@ t.test(
     t.strictSame(await statusesOf(35, () => login(server, from)), { 400: 30, 429: 5 });
     const refused = await login(server, from);
     t.strictSame(refused.body, { error: 'temporarily_unavailable' });
+    const line = server.logs.find((each) => each.includes('rate_limited')) ?? '{}';
+    t.match(JSON.parse(line), { outcome: 'refused', clientId: /./, address: HOME }, 'says whose');
     t.equal((await login(server, from, 'C1')).status, 401, 'another client');
     t.equal(
       (await login(server, { 'x-forwarded-for': '203.0.113.8' })).status,

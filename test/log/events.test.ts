@@ -53,6 +53,11 @@ t.test(
         { event: 'login_failed', outcome: 'refused', code: 'invalid_grant', ...known },
       ],
       [
+        'a request of another kind',
+        () => fetch(`${server.url}/token`, { method: 'POST', body: '{}' }),
+        { event: 'refused', outcome: 'refused', detail: /MEDIA_TYPE/ },
+      ],
+      [
         'unknown person',
         () => login(server, c1, { username: 'Nobody' }),
         { event: 'login_failed', clientId: 'C1', usernameDigest: /^[0-9a-f]{16}$/ },
