@@ -6,14 +6,18 @@ const MAXIMUM_TOKEN_CHARACTERS = 4096;
 /** RFC 6750 §3.1, and `undefined` where no authentication was tried at all. */
 export type BearerErrorCode = 'invalid_request' | 'invalid_token' | 'insufficient_scope';
 
-/** What a request shows of a token. */
+/** What a request shows of a token. A senseless one cannot be anybody's, so nobody need be asked. */
 export type PresentedBearer =
   | { readonly outcome: 'presented'; readonly token: string }
+  | { readonly outcome: 'senseless' }
   | { readonly outcome: 'absent' }
   | { readonly outcome: 'malformed' };
 
-/** RFC 6750 §2.1: b64token. */
-const bearer = /^bearer +([A-Za-z0-9\-._~+/]+=*) *$/i;
+/** One word is what was meant as a token: where it is none, the token is malformed and not the request. */
+const bearer = /^bearer +([^ ]+) *$/i;
+
+/** RFC 6750 §2.1. */
+const b64token = /^[A-Za-z0-9\-._~+/]+=*$/;
 
 /**
  * Reads the token from the `Authorization` header fields of a request; it is taken from nowhere else
@@ -27,8 +31,9 @@ export function readBearer(authorization: readonly string[]): PresentedBearer {
   if (authorization.length > 1) return { outcome: 'malformed' };
   if (!/^bearer(?: |$)/i.test(first)) return { outcome: 'absent' };
   const token = bearer.exec(first)?.[1];
-  if (token === undefined || token.length > MAXIMUM_TOKEN_CHARACTERS)
-    return { outcome: 'malformed' };
+  if (token === undefined) return { outcome: 'malformed' };
+  if (token.length > MAXIMUM_TOKEN_CHARACTERS || !b64token.test(token))
+    return { outcome: 'senseless' };
   return { outcome: 'presented', token };
 }
 

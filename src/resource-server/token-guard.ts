@@ -123,6 +123,7 @@ export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
     if (presented.outcome === 'malformed' || isDoubled) {
       return refuse(refusals.refused('invalid_request'));
     }
+    if (presented.outcome === 'senseless') return refuse(refusals.refused('invalid_token'));
     const answer = await ask(presented.token);
     if (answer.outcome === 'unavailable') {
       onProblem({ kind: 'unavailable', detail: answer.detail });

@@ -56,7 +56,17 @@ t.test('BEA-02 RFC 6750 §3.1: a token that is not good is invalid_token', async
     `${token.slice(0, -1)}${token.endsWith('A') ? 'B' : 'A'}`,
     `hat_${'A'.repeat(70)}`,
   ];
-  bad.push('a'.repeat(4096));
+  bad.push(
+    'a'.repeat(4096),
+    'a'.repeat(4097),
+    '=',
+    '"a"',
+    'a!b',
+    'a,b',
+    'a=b',
+    `${token}"`,
+    '\xe4',
+  );
   for (const { framework, url } of apis) {
     for (const each of bad) {
       t.strictSame(await ask(`${url}/notes`, bearer(each)), invalidToken, framework);
@@ -147,21 +157,13 @@ t.test('BEA-06 OAuth 2.1 §5.1.1: the scheme has no case, the token has a gramma
       const answer = await ask(`${url}/notes`, { authorization: `${scheme} ${token}` });
       t.equal(answer.status, 200, `${framework}: ${scheme}`);
     }
-    for (const malformed of [
-      'Bearer',
-      'Bearer a b',
-      `Bearer ${token} b`,
-      'Bearer "a"',
-      'Bearer =',
-    ]) {
+    for (const malformed of ['Bearer', 'Bearer  ', 'Bearer a b', `Bearer ${token} b`]) {
       t.strictSame(
         await ask(`${url}/notes`, { authorization: malformed }),
         invalidRequest,
         `${framework}: ${malformed}`,
       );
     }
-    const tooLong = await ask(`${url}/notes`, bearer('a'.repeat(4097)));
-    t.strictSame(tooLong, invalidRequest, framework);
     t.strictSame(await ask(`${url}/notes`, { authorization: `Token ${token}` }), unauthenticated);
   }
 });
@@ -195,7 +197,7 @@ t.test('BEA-08 RFC 6750 §3: whatever comes in, a challenge can be parsed', asyn
   for (const { framework, url } of apis) {
     for (const authorization of inputs) {
       const { challenge } = await ask(`${url}/notes`, { authorization });
-      t.equal(challenge, `Bearer ${realm}, error="invalid_request"`, framework);
+      t.match(challenge, /^Bearer realm="[^"\\]+", error="invalid_(request|token)"$/, framework);
     }
   }
 });
