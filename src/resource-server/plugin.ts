@@ -1,10 +1,11 @@
 /** The guard as a Fastify plugin. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
-import { assertChallengeable } from './bearer.ts';
+import { assertChallengeable, bearerRefusals, hasTokenInForm, type Refusal } from './bearer.ts';
 import {
   createTokenGuard,
   type GuardProblem,
+  realmOf,
   type TokenGuardOptions,
   type VerifiedToken,
 } from './token-guard.ts';
@@ -51,11 +52,20 @@ export const resourceServer = fastifyPlugin(
           request.token = access.token;
           return undefined;
         }
-        const { status, headers, body } = access.refusal;
-        return reply.code(status).headers(headers).send(body);
+        return send(reply, access.refusal);
       };
+    });
+    const tokenTwice = bearerRefusals(realmOf(options)).refused('invalid_request');
+    // An `onRequest` hook runs before there is a body to look for a second token in.
+    app.addHook('preValidation', (request, reply, done) => {
+      const { token, headers, body } = request;
+      if (token === null || !hasTokenInForm(headers['content-type'], body)) return done();
+      send(reply, tokenTwice);
     });
     app.addHook('onClose', async () => guard.close());
   },
   { fastify: '5.x', name: 'heirloom-resource-server' },
 );
+
+const send = (reply: FastifyReply, { status, headers, body }: Refusal): FastifyReply =>
+  reply.code(status).headers(headers).send(body);

@@ -66,7 +66,7 @@ export type Access =
 /** What the guard reads of a request: that of `node:http`, Express, and whatever looks like it. */
 export type GuardedRequest = Pick<IncomingMessage, 'headers'> &
   Partial<Pick<IncomingMessage, 'headersDistinct'>> & {
-    /** Where a framework has parsed it already. */
+    /** Where it was parsed before: a form may hold no second token. */
     readonly body?: unknown;
   };
 
@@ -99,7 +99,8 @@ export interface TokenGuard {
  * @throws TypeError for options that cannot work or would give the client secret away
  */
 export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
-  const { audience, realm = audience ?? 'api', onProblem = warn } = options;
+  const { audience, onProblem = warn } = options;
+  const realm = realmOf(options);
   assertChallengeable(realm);
   const request = createIntrospectionRequest({
     endpoint: endpointOf(options),
@@ -163,6 +164,10 @@ export function createTokenGuard(options: TokenGuardOptions): TokenGuard {
     close: request.close,
   };
 }
+
+/** The name of the protected space that challenges show. */
+export const realmOf = ({ audience, realm = audience ?? 'api' }: TokenGuardOptions): string =>
+  realm;
 
 const warn = ({ kind, detail }: GuardProblem): void =>
   emitWarning(`introspection failed, ${kind}: ${detail}`, 'HeirloomWarning');

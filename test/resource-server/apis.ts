@@ -32,8 +32,8 @@ export async function fastifyApi(
     sub: token?.subject,
   }));
   app.get('/notes', { onRequest: app.requireScope('read') }, async () => ['a note']);
-  // After the body was read, so that a token in it is seen as well.
-  app.post('/notes', { preHandler: app.requireScope('write') }, async () => 'written');
+  app.post('/notes', { onRequest: app.requireScope('write') }, async () => 'written');
+  app.put('/notes', { preHandler: app.requireScope('write') }, async () => 'written');
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   t.teardown(() => app.close());
   return { framework: 'fastify', url };

@@ -137,16 +137,21 @@ t.test('BEA-04 OAuth 2.1 §5.1: a token in the URL is ignored', async (t) => {
 
 t.test('BEA-05 RFC 6750 §2: a token in header and body together is invalid_request', async (t) => {
   const { access_token: token } = await issue();
-  const init = { method: 'POST', body: new URLSearchParams({ access_token: token }).toString() };
   const type = { 'content-type': 'application/x-www-form-urlencoded' };
   for (const { framework, url } of apis.slice(0, 2)) {
-    const both = await ask(`${url}/notes`, { ...type, ...bearer(token) }, init);
-    t.strictSame(both, invalidRequest, framework);
-    t.strictSame(
-      await ask(`${url}/notes`, type, init),
-      unauthenticated,
-      `${framework}, body alone`,
-    );
+    // PUT on Fastify is guarded after the body was parsed, POST before.
+    for (const method of framework === 'fastify' ? ['POST', 'PUT'] : ['POST']) {
+      const send = (headers: Record<string, string>, form: Record<string, string>) =>
+        ask(
+          `${url}/notes`,
+          { ...type, ...headers },
+          { method, body: `${new URLSearchParams(form)}` },
+        );
+      const note = `${framework}, ${method}`;
+      t.strictSame(await send(bearer(token), { access_token: token }), invalidRequest, note);
+      t.equal((await send(bearer(token), { note: 'x' })).status, 200, `${note}, another form`);
+      t.strictSame(await send({}, { access_token: token }), unauthenticated, `${note}, body alone`);
+    }
   }
 });
 
