@@ -137,17 +137,21 @@ t.test('BEA-04 OAuth 2.1 §5.1: a token in the URL is ignored', async (t) => {
 
 t.test('BEA-05 RFC 6750 §2: a token in header and body together is invalid_request', async (t) => {
   const { access_token: token } = await issue();
-  const type = { 'content-type': 'application/x-www-form-urlencoded' };
+  const form = 'application/x-www-form-urlencoded';
   for (const { framework, url } of apis.slice(0, 2)) {
     // PUT on Fastify is guarded after the body was parsed, POST before.
-    for (const method of framework === 'fastify' ? ['POST', 'PUT'] : ['POST']) {
-      const send = (headers: Record<string, string>, form: Record<string, string>) =>
+    const methods = framework === 'fastify' ? ['POST', 'PUT'] : ['POST'];
+    for (const [method, type] of methods.flatMap((method) => [
+      [method, form],
+      [method, `${form}; charset=utf-8`],
+    ])) {
+      const send = (headers: Record<string, string>, parameters: Record<string, string>) =>
         ask(
           `${url}/notes`,
-          { ...type, ...headers },
-          { method, body: `${new URLSearchParams(form)}` },
+          { 'content-type': type, ...headers },
+          { method, body: `${new URLSearchParams(parameters)}` },
         );
-      const note = `${framework}, ${method}`;
+      const note = `${framework}, ${method} ${type}`;
       t.strictSame(await send(bearer(token), { access_token: token }), invalidRequest, note);
       t.equal((await send(bearer(token), { note: 'x' })).status, 200, `${note}, another form`);
       t.strictSame(await send({}, { access_token: token }), unauthenticated, `${note}, body alone`);
@@ -162,6 +166,8 @@ t.test('BEA-06 OAuth 2.1 §5.1.1: the scheme has no case, the token has a gramma
       const answer = await ask(`${url}/notes`, { authorization: `${scheme} ${token}` });
       t.equal(answer.status, 200, `${framework}: ${scheme}`);
     }
+    const spaced = await ask(`${url}/notes`, { authorization: `Bearer   ${token}` });
+    t.equal(spaced.status, 200, `${framework}: RFC 6750 §2.1 has 1*SP`);
     for (const malformed of ['Bearer', 'Bearer  ', 'Bearer a b', `Bearer ${token} b`]) {
       t.strictSame(
         await ask(`${url}/notes`, { authorization: malformed }),

@@ -147,6 +147,14 @@ t.test('an answer does not outlive exp, by either clock', async (t) => {
   await eternal.check();
   await eternal.check();
   t.equal(eternal.questions(), 1, 'without exp its own time counts');
+
+  const dateless = await scene(t, { maximumAgeSeconds: 60 }, (response) => {
+    response.sendDate = false;
+    return active();
+  });
+  await dateless.check();
+  await dateless.check();
+  t.equal(dateless.questions(), 1, "without a Date this machine's clock counts");
 });
 
 t.test('nor does one that is remembered over a suspension of the machine', async (t) => {

@@ -1,10 +1,12 @@
 /** What a guarded API does when the authorization server is slow, gone, or says what it should not. */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import fastify from 'fastify';
 import t, { type Test } from 'tap';
 import {
   createTokenGuard,
   type GuardProblem,
+  resourceServer,
   type TokenGuardOptions,
 } from '../../src/resource-server/resource-server.ts';
 import { createCast, login } from '../support/fixtures.ts';
@@ -197,6 +199,23 @@ t.test('active tokens of no use are refused', async (t) => {
   }
 });
 
+t.test('a good token is told as the answer has it', async (t) => {
+  const exp = Math.floor(Date.now() / 1000) + 600;
+  const claims = { ...active, scope: ' read  write ', client_id: 'app', sub: 'me', exp };
+  const { access } = await checkAgainst(t, (_request, response) => json(response, claims));
+  t.strictSame(access, {
+    outcome: 'granted',
+    token: {
+      scope: new Set(['read', 'write']),
+      clientId: 'app',
+      subject: 'me',
+      audience: [],
+      expiresAt: new Date(exp * 1000),
+      claims,
+    },
+  });
+});
+
 t.test('the question is what RFC 7662 §2.1 and RFC 6749 §2.3.1 say', async (t) => {
   let seen: unknown;
   const { access } = await checkAgainst(
@@ -326,13 +345,52 @@ t.test('without anybody to tell, trouble is a warning of the process', async (t)
   t.match(await warned, [{ message: /^introspection failed, misconfigured: .+/ }]);
 });
 
+t.test('a Fastify app logs passing trouble as a warning, or tells its own listener', async (t) => {
+  const introspectionEndpoint = await listen(t, (_request, response) => json(response, {}, 503));
+  const options = { introspectionEndpoint, ...credentials };
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const logged = () => lines.filter((line) => line.includes('introspection_failed'));
+  const logging = await fastifyApi(t, options, stream);
+  await ask(`${logging.url}/notes`, bearer('some.token'));
+  t.match(
+    logged().map((line) => JSON.parse(line)),
+    [{ level: 40, kind: 'unavailable' }],
+  );
+  const problems: GuardProblem[] = [];
+  const onProblem = (problem: GuardProblem) => void problems.push(problem);
+  const telling = await fastifyApi(t, { ...options, onProblem }, stream);
+  await ask(`${telling.url}/notes`, bearer('some.token'));
+  t.match(problems, [{ kind: 'unavailable' }]);
+  t.equal(logged().length, 1);
+});
+
+t.test('a Fastify app that closes lets go of the authorization server', async (t) => {
+  let closed: Promise<unknown> | undefined;
+  const introspectionEndpoint = await listen(t, ({ socket }, response) => {
+    closed = once(socket, 'close');
+    json(response, active);
+  });
+  const app = fastify();
+  await app.register(resourceServer, { introspectionEndpoint, ...credentials });
+  app.get('/', { onRequest: app.requireScope() }, async () => 'passed');
+  const { body } = await app.inject({ url: '/', headers: bearer('some.token') });
+  t.equal(body, 'passed');
+  await app.close();
+  // The authorization server itself ends an idle connection after five seconds.
+  const patience = new Promise((resolve) => setTimeout(resolve, 2000, 'still open'));
+  t.not(await Promise.race([closed, patience]), 'still open');
+});
+
 t.test('options that give the secret away or cannot work are refused at once', async (t) => {
   const create = (introspectionEndpoint: string, options: Partial<TokenGuardOptions> = {}) =>
     createTokenGuard({ introspectionEndpoint, ...credentials, ...options }).close();
   t.throws(() => create('http://auth.example/introspect'), TypeError);
   t.throws(() => create('http://127.0.0.1.evil.example/introspect'), TypeError);
   t.throws(() => create('ftp://auth.example/introspect'), TypeError);
-  t.throws(() => create('https://a:b@auth.example/introspect'), TypeError);
+  for (const credentials of ['a:b', 'a', ':b']) {
+    t.throws(() => create(`https://${credentials}@auth.example/introspect`), /credentials/);
+  }
   t.throws(() => create('/introspect'), TypeError);
   t.throws(() => create('https://auth.example/introspect', { realm: 'a"b' }), TypeError);
   t.throws(
@@ -350,6 +408,10 @@ t.test('options that give the secret away or cannot work are refused at once', a
   t.throws(() => guard.requireScope('a b'), TypeError);
   t.throws(() => guard.requireScope('"'), TypeError);
   guard.close();
+  const app = fastify();
+  t.teardown(() => app.close());
+  await app.register(resourceServer, { introspectionEndpoint: server.url, ...credentials });
+  t.throws(() => app.requireScope('a b'), TypeError);
   for (const endpoint of ['https://auth.example/i', 'http://localhost:1/i', 'http://[::1]:1/i']) {
     t.doesNotThrow(() => create(endpoint), endpoint);
   }
