@@ -1,4 +1,5 @@
 /** Requests to APIs through the token client: its `fetch`, and an axios instance. */
+import { getEventListeners } from 'node:events';
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
 import axios, { type AxiosInstance } from 'axios';
@@ -394,6 +395,17 @@ t.test('axios waits for a token no longer than its caller', async (t) => {
   client.network.loss = () => undefined;
   release();
   t.equal((await http.get('/')).status, 200, 'the session goes on');
+});
+
+t.test('a signal that serves many requests keeps nothing of them', async (t) => {
+  const { url } = await echo(t);
+  const client = startClient(t, server, { apiOrigins: [url] });
+  const http = axios.create({ baseURL: url });
+  client.attachToAxios(http);
+  await login(client);
+  const { signal } = new AbortController();
+  for (let n = 0; n < 3; n++) await http.get('/notes', { signal });
+  t.strictSame(getEventListeners(signal, 'abort'), []);
 });
 
 t.test('axios gets a new token whatever validateStatus admits', async (t) => {

@@ -1,0 +1,193 @@
+/** What a tab makes of the messages of others. The authorization server is made up, and so are they. */
+import t, { type Test } from 'tap';
+import { createTokenClient, SignedOutError, type SignOutReason } from '../../src/client/client.ts';
+import { pause } from './network.ts';
+
+/** Access tokens of two logins; the ends differ. */
+const tokenOf = (login: string, end: string) => `hat_${login.repeat(21)}${end.repeat(20)}`;
+const [first, second, foreign] = [tokenOf('a', 'A'), tokenOf('a', 'B'), tokenOf('b', 'A')];
+
+const HOUR = 3_600_000;
+const settle = () => pause(30);
+
+interface Shared {
+  readonly text: string;
+  readonly scope: readonly string[];
+  readonly lifeMilliseconds: number;
+}
+
+type Message =
+  | { readonly kind: 'question' }
+  | { readonly kind: 'token' | 'login'; readonly token: Shared; readonly sentAt: number }
+  | { readonly kind: 'signed-out'; readonly reason: SignOutReason };
+
+let apps = 0;
+
+/** A tab, and another one that says only what the test says. */
+function scene(t: Test, expiresInSeconds = 3600) {
+  const clientId = `app-${apps++}`;
+  const issued = [first];
+  const asked: string[] = [];
+  const signedOut: SignOutReason[] = [];
+  let answer = async (_what: string): Promise<void> => {};
+  const client = createTokenClient({
+    authorizationServer: 'http://auth.example',
+    clientId,
+    delivery: 'cookie',
+    apiOrigins: [],
+    onSignedOut: (reason) => signedOut.push(reason),
+    fetch: async (input, init) => {
+      const { pathname } = new URL(String(input));
+      const what = [pathname, new URLSearchParams(String(init?.body)).get('grant_type')].join(' ');
+      asked.push(what);
+      await answer(what);
+      return Response.json({
+        access_token: issued.length > 1 ? issued.shift() : issued[0],
+        token_type: 'Bearer',
+        expires_in: expiresInSeconds,
+      });
+    },
+  });
+  const channel = new BroadcastChannel(`heirloom http://auth.example/ ${clientId}`);
+  t.teardown(() => {
+    client.close();
+    channel.close();
+  });
+  const heard: Message[] = [];
+  channel.onmessage = ({ data }: MessageEvent) => void heard.push(data);
+  return {
+    client,
+    signedOut,
+    asked,
+    issued,
+    heard,
+    login: () => client.login({ username: 'alice', password: 'secret' }),
+    onRequest(work: typeof answer) {
+      answer = work;
+    },
+    async say(message: Message) {
+      channel.postMessage(message);
+      await settle();
+    },
+    /** A token that another tab has; sent a while ago, or by a clock that is ahead if negative. */
+    token: (text: string, lifeMilliseconds = HOUR, agoMilliseconds = 0): Message => ({
+      kind: 'token',
+      token: { text, scope: [], lifeMilliseconds },
+      sentAt: Date.now() - agoMilliseconds,
+    }),
+  };
+}
+
+const rejection = (promise: Promise<unknown>) =>
+  promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+t.test(
+  'a token that another tab offers is taken if it is newer and of the same login',
+  async (t) => {
+    const { client, login, say, token } = scene(t);
+    await login();
+    await say(token(second, HOUR / 2));
+    t.equal(await client.accessToken(), first, 'older');
+    await say(token(foreign, 2 * HOUR));
+    t.equal(await client.accessToken(), first, 'of another login');
+    await say(token(second, 2 * HOUR));
+    t.equal(await client.accessToken(), second);
+  },
+);
+
+t.test('a token that has expired, or did so on its way, is not taken', async (t) => {
+  const { client, say, token } = scene(t);
+  await say(token(first, -1));
+  t.equal(client.isSignedIn, false, 'expired');
+  await say(token(first, HOUR, HOUR + 1));
+  t.equal(client.isSignedIn, false, 'expired on its way');
+  await say(token(first, 30_000));
+  t.equal(client.isSignedIn, true, 'good');
+  await say(token(second, 25_000, -HOUR));
+  t.equal(await client.accessToken(), first, "another clock does not lengthen a token's life");
+});
+
+t.test('a token that another tab offers does not undo a logout', async (t) => {
+  const { client, login, say, token } = scene(t);
+  await login();
+  await client.logout();
+  await say(token(second));
+  t.equal(client.isSignedIn, false);
+  t.type(await rejection(client.accessToken()), SignedOutError);
+});
+
+t.test('a tab gives others its token while that is fresh, and else says nothing', async (t) => {
+  const fresh = scene(t);
+  await fresh.say({ kind: 'question' });
+  t.strictSame(fresh.heard, [], 'nobody is signed in');
+  await fresh.login();
+  await settle();
+  fresh.heard.length = 0;
+  await fresh.say({ kind: 'question' });
+  t.match(fresh.heard, [{ kind: 'token', token: { text: first } }]);
+
+  const old = scene(t, 0.4);
+  await old.login();
+  await pause(320);
+  old.heard.length = 0;
+  await old.say({ kind: 'question' });
+  t.strictSame(old.heard, [], 'one in its last quarter is for nobody else');
+});
+
+t.test('a token that is renewed is told to other tabs', async (t) => {
+  const { client, heard } = scene(t);
+  t.ok(await client.resume());
+  await settle();
+  t.match(heard, [{ kind: 'question' }, { kind: 'token', token: { text: first } }]);
+});
+
+t.test('a tab that is answered asks no server', async (t) => {
+  const { client, asked, heard, say, token } = scene(t);
+  const resumed = client.resume();
+  while (heard.length === 0) await pause(1);
+  await say(token(second));
+  t.ok(await resumed);
+  t.equal(await client.accessToken(), second);
+  t.strictSame(asked, []);
+});
+
+t.test('a refresh is believed by nobody when somebody signs out or in meanwhile', async (t) => {
+  const ends: Message[] = [
+    { kind: 'signed-out', reason: 'logout' },
+    { kind: 'signed-out', reason: 'ended' },
+  ];
+  for (const end of ends) {
+    const { client, login, onRequest, say, asked } = scene(t, 0);
+    await login();
+    onRequest(() => say(end));
+    t.type(await rejection(client.accessToken()), SignedOutError);
+    t.equal(client.isSignedIn, false);
+    t.strictSame(asked, ['/token password', '/token refresh_token']);
+  }
+
+  const { client, onRequest, say } = scene(t);
+  onRequest(() =>
+    say({
+      kind: 'login',
+      token: { text: foreign, scope: [], lifeMilliseconds: HOUR },
+      sentAt: Date.now(),
+    }),
+  );
+  t.equal(await client.accessToken(), foreign, 'the login is later than the refresh');
+  t.equal(await client.accessToken(), foreign);
+});
+
+t.test('a logout in another tab does not keep this one from repeating its own', async (t) => {
+  const { client, login, onRequest, say, asked } = scene(t);
+  await login();
+  onRequest(async () => {
+    onRequest(async () => {});
+    await say({ kind: 'signed-out', reason: 'logout' });
+    throw new TypeError('fetch failed');
+  });
+  await client.logout();
+  t.strictSame(asked.slice(1), ['/revoke ', '/revoke ']);
+});
