@@ -162,6 +162,13 @@ t.test('a server that is busy is told from one that is gone', async (t) => {
   });
 });
 
+t.test('a logout that is refused is no success', async (t) => {
+  const client = startClient(t, server);
+  await client.login(alice);
+  client.network.loss = () => Response.json({ error: 'invalid_client' }, { status: 401 });
+  t.match(await rejection(client.logout()), { code: 'invalid_client' });
+});
+
 t.test('patience ends, and the session does not', async (t) => {
   const client = startClient(t, server, { patienceSeconds: 0.5 });
   client.network.expiresInSeconds = 0;
