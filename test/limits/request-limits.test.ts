@@ -348,17 +348,23 @@ t.test(
 t.test('a server starts without its Redis, and says what is wrong', needsRedis, async (t) => {
   const redis = await startRedis(t, 'the right password');
   const wrong = redis.url.replace('//', '//:a-wrong-password@');
+  /** On a busy machine Redis misses its deadline before it has said anything; that is asked once more. */
+  const linesOfLoss = async (redisUrl: string) => {
+    for (;;) {
+      const server = await startScene(t, { redisUrl });
+      const from = { 'x-forwarded-for': HOME };
+      t.strictSame(await statusesOf(35, () => login(server, from)), { 400: 30, 429: 5 });
+      t.notMatch(server.logs.join(''), /a-wrong-password/);
+      const lost = server.logs.map((line) => JSON.parse(line)).filter(isLimitsLocal);
+      if (lost[0]?.reason !== 'Command timed out') return lost;
+    }
+  };
   for (const [redisUrl, reason] of [
     ['redis://127.0.0.1:1', /ECONNREFUSED/],
     [wrong, /WRONGPASS/],
     [redis.url, /NOAUTH/],
   ] as const) {
-    const server = await startScene(t, { redisUrl });
-    const from = { 'x-forwarded-for': HOME };
-    t.strictSame(await statusesOf(35, () => login(server, from)), { 400: 30, 429: 5 });
-    const lost = server.logs.map((line) => JSON.parse(line)).filter(isLimitsLocal);
-    t.match(lost, [{ reason }]);
-    t.notMatch(server.logs.join(''), /a-wrong-password/);
+    t.match(await linesOfLoss(redisUrl), [{ reason }]);
   }
 });
 
