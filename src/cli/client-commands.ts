@@ -1,4 +1,5 @@
 /** `heirloom client …` */
+import { MAXIMUM_RETRY_WINDOW_SECONDS } from '../oauth/client.ts';
 import {
   type ClientSettings,
   type RegisteredClient,
@@ -168,7 +169,10 @@ function settingsFrom(given: CommandArguments): Partial<ClientSettings> {
     accessTokenLifetimeSeconds: secondsOption(given, 'access-token-lifetime'),
     refreshTokenIdleLifetimeSeconds: secondsOption(given, 'refresh-token-idle-lifetime'),
     refreshTokenLifetimeSeconds: secondsOption(given, 'refresh-token-lifetime'),
-    retryWindowSeconds: secondsOption(given, 'retry-window', { minimum: 0, maximum: 300 }),
+    retryWindowSeconds: secondsOption(given, 'retry-window', {
+      minimum: 0,
+      maximum: MAXIMUM_RETRY_WINDOW_SECONDS,
+    }),
   };
   const entries = Object.entries(settings).filter(([, value]) => value !== undefined);
   return Object.fromEntries(entries) as Partial<ClientSettings>;
