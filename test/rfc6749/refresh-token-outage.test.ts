@@ -19,7 +19,7 @@ import type { Statement } from '../../src/storage/statement.ts';
 import type { Answer } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { hasFailed } from '../support/errors.ts';
-import { createCast, login, refresh } from '../support/fixtures.ts';
+import { createCast, login, refresh, refreshRequest } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
 /** A road to the database that can be closed. */
@@ -174,26 +174,8 @@ t.test('a refresh that nobody waits for any more spends nothing', async (t) => {
   const refreshToken = await loggedIn();
   await t.rejects(
     server.dependencies.authorizationServer.token({
-      grantType: 'refresh_token',
+      ...refreshRequest(refreshToken),
       credentials: { method: 'client_secret_basic', clientId: c1.id, clientSecret: c1.secret },
-      scope: undefined,
-      username: undefined,
-      password: undefined,
-      refreshToken,
-      origin: {
-        address: '127.0.0.1',
-        network: '127.0.0.1',
-        userAgent: undefined,
-        deviceLabel: undefined,
-      },
-      browser: {
-        origin: undefined,
-        fetchSite: undefined,
-        csrfHeader: undefined,
-        refreshCookies: [],
-      },
-      noteClient: () => {},
-      checkLimit: async () => {},
       isAbandoned: () => true,
     }),
     TemporarilyUnavailable,

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { createLonelyDatabase } from '../support/database.ts';
-import { ALICE_PASSWORD, login } from '../support/fixtures.ts';
+import { ALICE_PASSWORD, login, refreshRequest } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
 
 const ROTATIONS = 5_000;
@@ -29,27 +29,8 @@ await clients.create({
 /** Refreshes through the core's door, without HTTP; answers the next refresh token. */
 async function rotate(refreshToken: string): Promise<string> {
   const issued = await authorizationServer.token({
-    grantType: 'refresh_token',
+    ...refreshRequest(refreshToken),
     credentials: { method: 'none', clientId: 'P1' },
-    scope: undefined,
-    username: undefined,
-    password: undefined,
-    refreshToken,
-    origin: {
-      address: '127.0.0.1',
-      network: '127.0.0.1',
-      userAgent: undefined,
-      deviceLabel: undefined,
-    },
-    browser: {
-      origin: undefined,
-      fetchSite: undefined,
-      csrfHeader: undefined,
-      refreshCookies: [],
-    },
-    noteClient: () => {},
-    checkLimit: async () => {},
-    isAbandoned: () => false,
   });
   return issued.refreshToken?.text as string;
 }

@@ -1,4 +1,5 @@
 /** The cast of `requirements`: who logs in, through what, and who asks about it. */
+import type { TokenRequest } from '../../src/oauth/grants/grant.ts';
 import { type Answer, basic, post } from './client.ts';
 import type { TestServer } from './server.ts';
 
@@ -112,3 +113,28 @@ export const invalidGrantBody = {
   error_description:
     'The credentials or the token are invalid, expired, revoked, or were issued to another client.',
 };
+
+/** A refresh as the core's door takes it, of nobody yet and without HTTP. */
+export const refreshRequest = (refreshToken: string): TokenRequest => ({
+  grantType: 'refresh_token',
+  credentials: undefined,
+  scope: undefined,
+  username: undefined,
+  password: undefined,
+  refreshToken,
+  origin: {
+    address: '127.0.0.1',
+    network: '127.0.0.1',
+    userAgent: undefined,
+    deviceLabel: undefined,
+  },
+  browser: {
+    origin: undefined,
+    fetchSite: undefined,
+    csrfHeader: undefined,
+    refreshCookies: [],
+  },
+  noteClient: () => {},
+  checkLimit: async () => {},
+  isAbandoned: () => false,
+});
