@@ -14,7 +14,6 @@ import { createCoalescer, type OrdinalRow } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
 import {
   issueAdditionalStatement,
-  lockFamilyStatement,
   lookUpStatement,
   MAXIMUM_ACCESS_TOKENS_PER_FAMILY,
   revokeAccessTokenStatement,
@@ -28,13 +27,11 @@ import {
   lookUpValues,
   type OrdinalLookUp,
 } from './look-up-rows.ts';
+import { createRowQueue, type NotLocked } from './row-queue.ts';
 import type { Statement } from './statement.ts';
 
 /** Live families of one person; a login above it ends the oldest. */
 export const MAXIMUM_FAMILIES_PER_RESOURCE_OWNER = 100;
-
-/** Each occupies one of the pool's connections for as long as it waits. */
-const MAXIMUM_FAMILIES_WAITED_FOR = 4;
 
 /** How often a revocation that met a held row is tried: all tokens of a family can be revoked at once. */
 const MAXIMUM_TURNS = MAXIMUM_ACCESS_TOKENS_PER_FAMILY;
@@ -64,48 +61,15 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     // Two rotations of one family in one statement would both meet the row as it was before.
     keyOf: ({ familyId }) => familyId,
   });
-  const waitingForRow = new Map<string, Promise<unknown>>();
-  /**
-   * Works on a family whose row somebody else holds, waiting as long as the lock timeout allows.
-   *
-   * One request of a family waits and the others wait for it without a connection, or a single locked
-   * row could occupy the pool; for the same reason only a few families are waited for.
-   *
-   * @returns undefined to whoever was not the one: the family has to be read again
-   */
-  const waitForRow = async <Row>(
-    familyId: string,
-    work: (run: Database['run'], place: string) => Promise<Row[]>,
-  ): Promise<Row | undefined> => {
-    const ahead = waitingForRow.get(familyId);
-    const isFull = waitingForRow.size >= MAXIMUM_FAMILIES_WAITED_FOR;
-    if (ahead !== undefined || isFull) {
-      // Without a connection: for one's own family, or for the first of the others to be done.
-      await (ahead ?? Promise.race([...waitingForRow.values()].map(settled)));
-      return undefined;
-    }
-    const rows = database.transaction(async (run) => {
-      const [locked] = await run<{ place: string }>(lockFamilyStatement, [familyId]);
-      return locked === undefined ? [] : work(run, locked.place);
-    });
-    waitingForRow.set(familyId, rows);
-    try {
-      return (await rows)[0];
-    } finally {
-      waitingForRow.delete(familyId);
-    }
-  };
-  /** Revokes without waiting or, when somebody holds the family's row, in line with all who wait for it. */
+  const rowQueue = createRowQueue(database);
   const revoke = async <Row extends RevokedRow>(
     familyId: string,
     statement: Statement,
     values: readonly unknown[],
   ): Promise<Row | undefined> => {
     for (let turn = 0; turn < MAXIMUM_TURNS; turn++) {
-      const [row] = await database.run<Row>(statement, values);
+      const row = await rowQueue.run<Row>(familyId, statement, values);
       if (row?.outcome !== 'not_locked') return row;
-      const waited = await waitForRow(familyId, (run) => run<Row>(statement, values));
-      if (waited !== undefined) return waited;
     }
     throw new TemporarilyUnavailable('the row of the family was held at every turn');
   };
@@ -144,10 +108,10 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     async rotate(rotation) {
-      let row: RotateRow | undefined = await rotate(rotation);
+      let row: RotateRow | NotLocked | undefined = await rotate(rotation);
       if (row.outcome === 'moved') row = await rotate({ ...rotation, place: row.place });
       if (row.outcome === 'moved' || row.outcome === 'not_locked') {
-        row = await waitForRow(rotation.familyId, (run, place) =>
+        row = await rowQueue.wait(rotation.familyId, (run, place) =>
           run<RotateRow>(rotateStatement, rotateValues([{ ...rotation, place }])),
         );
       }
@@ -155,20 +119,13 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
     },
 
     async issueAdditionalAccessToken({ familyId, client, currentDigest, accessToken }) {
-      const values = [
+      const row = await rowQueue.run<AdditionalRow>(familyId, issueAdditionalStatement, [
         familyId,
         currentDigest,
         accessToken.digest,
         formatScope(accessToken.scope),
         client.lifetimes.accessTokenLifetimeSeconds,
-      ];
-      // Without standing in line where nobody holds the row: retries are as many as somebody likes to send.
-      let [row] = await database.run<AdditionalRow>(issueAdditionalStatement, values);
-      if (row?.outcome === 'not_locked') {
-        row = await waitForRow(familyId, (run) =>
-          run<AdditionalRow>(issueAdditionalStatement, values),
-        );
-      }
+      ]);
       return issuedOrLost(row?.outcome === 'issued' ? [row] : []);
     },
 
@@ -207,9 +164,6 @@ export function createTokenStore(database: Database, options: TokenStoreOptions)
   };
 }
 
-/** What happens to another family's request is that request's affair. */
-const settled = (work: Promise<unknown>): Promise<unknown> => work.catch(() => {});
-
 /** Names that are remembered; when there are more, all are forgotten and noted once more. */
 const MAXIMUM_REMEMBERED = 10_000;
 
@@ -226,17 +180,18 @@ interface ExpiresInRow {
   refresh_expires_in_seconds: number;
 }
 
-type AdditionalRow = ({ outcome: 'issued' } & ExpiresInRow) | { outcome: 'not_locked' };
+type AdditionalRow = { outcome: 'issued' } & ExpiresInRow;
 
 type RotateRow = OrdinalRow &
   (
     | ({ outcome: 'rotated' } & ExpiresInRow)
     | { outcome: 'moved'; place: string }
-    | { outcome: 'lost' | 'not_locked' }
+    | { outcome: 'lost' }
+    | NotLocked
   );
 
 interface RevokedRow {
-  outcome: 'revoked' | 'not_locked';
+  outcome: 'revoked';
 }
 
 interface RevokedFamilyRow extends RevokedRow {
