@@ -3,19 +3,16 @@ import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
-import fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
+import fastify, { type FastifyInstance, LogController } from 'fastify';
 import { type Config, issuerPath } from './config.ts';
+import { checkOnArrival, commonHeaders } from './http/arrival.ts';
 import { createCors } from './http/cors.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
-import {
-  answerMalformedHttp,
-  handleError,
-  handleNotFound,
-  writeFailure,
-} from './http/error-handler.ts';
-import { type Form, parseForm } from './http/form.ts';
+import { handleError, handleNotFound } from './http/error-handler.ts';
+import { acceptFormsOnly } from './http/form-bodies.ts';
 import { addHealthEndpoints } from './http/health-endpoints.ts';
 import { addIntrospectionEndpoint } from './http/introspection-endpoint.ts';
+import { answerMalformedHttp, writeFailure } from './http/malformed-http.ts';
 import { addMetadataEndpoint } from './http/metadata-endpoint.ts';
 import { addRequestLimits } from './http/request-limits.ts';
 import { addRevocationEndpoint } from './http/revocation-endpoint.ts';
@@ -23,7 +20,6 @@ import { addTokenEndpoint } from './http/token-endpoint.ts';
 import { listeningAddress } from './listening-address.ts';
 import { loggerOptions } from './logger-options.ts';
 import type { AuthorizationServer } from './oauth/authorization-server.ts';
-import { TemporarilyUnavailable } from './oauth/errors.ts';
 import type { OriginStore } from './oauth/ports.ts';
 import { createLocalCounter, type RequestCounter, withLocalFallback } from './request-counter.ts';
 
@@ -134,99 +130,6 @@ function issuerOf(app: FastifyInstance, config: Config): () => string {
   });
   return () => issuer ?? current();
 }
-
-/** RFC 6749 §5.1, on every response of every route: what has to be remembered would be forgotten once. */
-const commonHeaders = (config: Config): Readonly<Record<string, string>> => ({
-  'cache-control': 'no-store',
-  'x-content-type-options': 'nosniff',
-  ...(hasTlsIssuer(config) && {
-    'strict-transport-security': 'max-age=31536000; includeSubDomains',
-  }),
-});
-
-const hasTlsIssuer = ({ issuer }: Config): boolean =>
-  issuer !== undefined && new URL(issuer).protocol === 'https:';
-
-/** Sets the headers that every answer has, and refuses what no route should see before its body is read. */
-function checkOnArrival(
-  app: FastifyInstance,
-  config: Config,
-  headers: Readonly<Record<string, string>>,
-  isStopping: () => boolean,
-): void {
-  const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
-  const refusalOf = (request: FastifyRequest): Error | undefined => {
-    if (isStopping() && request.routeOptions.url !== '/livez') {
-      return new TemporarilyUnavailable('stopping');
-    }
-    // RFC 9112 §3.2.
-    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
-      return httpError(400, 'NO_HOST');
-    }
-    // Not redirected: clients would go on sending their credentials over plain HTTP first.
-    if (isTlsRequired && isToldPlainHttp(request) && !isHealthCheck(request)) {
-      return httpError(400, 'PLAIN_HTTP');
-    }
-    return undefined;
-  };
-  // Hooks of every request call back: a promise each would cost more than what they do.
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(headers);
-    const refusal = refusalOf(request);
-    if (refusal === undefined && request.is404) handleNotFound(request, reply);
-    else done(refusal);
-  });
-  // Whoever was in flight when the end began is answered, and must not keep the connection.
-  app.addHook('onSend', (_request, reply, payload, done) => {
-    if (isStopping()) reply.header('connection', 'close');
-    done(null, payload);
-  });
-}
-
-/** Supervisors come without the proxy. Asked for last: Fastify builds `routeOptions` anew at each reading. */
-const isHealthCheck = ({ routeOptions: { url } }: FastifyRequest): boolean =>
-  url === '/livez' || url === '/readyz';
-
-/** A proxy that says nothing about the protocol is believed to have checked it. */
-const isToldPlainHttp = (request: FastifyRequest): boolean =>
-  Boolean(request.headers['x-forwarded-proto']) && request.protocol.toLowerCase() !== 'https';
-
-/** Only forms in UTF-8 and without a coding are read; everything else is 415. */
-function acceptFormsOnly(app: FastifyInstance): void {
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser(
-    'application/x-www-form-urlencoded',
-    { parseAs: 'buffer' },
-    ({ headers }: FastifyRequest, body: Buffer, done) => {
-      try {
-        done(null, readForm(headers, body));
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  );
-}
-
-function readForm(headers: FastifyRequest['headers'], body: Buffer): Form {
-  if (!isUtf8Form(headers['content-type'])) throw httpError(415, 'CHARSET');
-  if (isCoded(headers)) throw httpError(415, 'CODING');
-  return parseForm(body);
-}
-
-/** RFC 6749 Appendix B: UTF-8, whether the charset is stated or not; stated twice, each must be it. */
-const isUtf8Form = (contentType = ''): boolean =>
-  !/;\s*charset\s*=(?!\s*"?utf-8"?\s*(?:;|$))/i.test(contentType);
-
-/** Node undoes `chunked` and nothing else; compressed bytes must not be parsed as if they were plain. */
-const isCoded = ({
-  'content-encoding': content = 'identity',
-  'transfer-encoding': transfer = 'chunked',
-}: FastifyRequest['headers']): boolean =>
-  content.toLowerCase() !== 'identity' || transfer.toLowerCase() !== 'chunked';
-
-/** A refusal by HTTP itself, for which RFC 6749 has no code of its own; `code` is for the log. */
-const httpError = (statusCode: number, code: string) =>
-  Object.assign(new Error(code), { statusCode, code });
 
 /** A number of hops trusts that many addresses, counted from the socket. */
 function toTrustProxy(trusted: Config['trustProxy']) {

@@ -1,4 +1,4 @@
-/** Where a request comes from. */
+/** Where a request comes from and where it goes, as logs and counters may know it. */
 import { isIP } from 'node:net';
 import { normalizeIP } from '@fastify/rate-limit';
 import type { FastifyRequest } from 'fastify';
@@ -23,3 +23,6 @@ const withoutPort = (text: string): string =>
  * mapped into IPv6, and the /64 of an IPv6 address, within which anybody can have a new one per request.
  */
 export const networkOf = (request: FastifyRequest): string => normalizeIP(addressOf(request), 64);
+
+/** The route: a URL's query may hold somebody's token and never reaches a log. */
+export const pathOf = (request: FastifyRequest): string | undefined => request.routeOptions.url;
