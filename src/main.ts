@@ -11,6 +11,7 @@ import { demoBanner, ensureDemo, refuseDemo } from './demo.ts';
 import { createDependencies, type Dependencies } from './dependencies.ts';
 import { startHousekeeping } from './housekeeping.ts';
 import { hostAndPort, listeningAddress } from './listening-address.ts';
+import { openLogStream } from './log-stream.ts';
 import { loggerOptions } from './logger-options.ts';
 import { StartUpError } from './start-up-error.ts';
 import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
@@ -20,37 +21,7 @@ import { version } from './version.ts';
 import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
 import { keepRequestsYoung } from './young-generation.ts';
 
-/**
- * Log lines, written beside the requests. A full disk or a reader that sleeps costs lines, which is
- * better than requests: nothing waits for a line, and no more than this is kept for later.
- */
-const logStream = pino.destination({ fd: 1, sync: false, maxLength: 1024 * 1024 });
-/** Lines that wait for so long without one being written wait for a disk that is full or a reader that sleeps. */
-const STUCK_AFTER_MILLISECONDS = 250;
-/** Since when lines wait and none was written; undefined while none waits. */
-let stuckSince: number | undefined;
-logStream.on('error', () => {
-  stuckSince = Number.NEGATIVE_INFINITY;
-});
-logStream.on('write', () => {
-  stuckSince = performance.now();
-});
-logStream.on('drain', () => {
-  stuckSince = undefined;
-});
-// The logger writes what is left when the process exits, and tries until it can: a full disk would be for ever.
-process.prependListener('exit', () => {
-  const isStuck =
-    stuckSince !== undefined && performance.now() - stuckSince > STUCK_AFTER_MILLISECONDS;
-  if (isStuck) logStream.destroy();
-});
-/** Without `flushSync`, which would wait for ever for a disk that stays full. */
-const log = {
-  write(line: string) {
-    stuckSince ??= performance.now();
-    logStream.write(line);
-  },
-};
+const logStream = openLogStream(process);
 
 type Close = () => Promise<void>;
 
@@ -79,7 +50,7 @@ async function serve(): Promise<void> {
   // The same for lines that are for people: unheard, the failure to write one would end the process.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const config = loadConfig(process.env);
-  const logger = pino(loggerOptions(config), log);
+  const logger = pino(loggerOptions(config), logStream);
   const processes = isLeading(config) ? config.workers + 1 : 1;
   const timeoutSeconds = config.shutdownTimeoutSeconds * processes;
   await runUntilStopped({ timeoutSeconds, logger }, (stopping) => start(config, logger, stopping));
@@ -154,7 +125,7 @@ async function answer(config: Config, dependencies: Dependencies): Promise<Serve
     origins,
     sharedCounter: requestCounter ?? (cluster.isWorker ? countInPrimary() : undefined),
     checkReadiness,
-    logStream: log,
+    logStream,
   });
   await app.listen({
     host: config.host,
@@ -209,7 +180,7 @@ async function runUntilStopped(
       stopping.abort();
       const close = await started.catch(() => undefined);
       await close?.();
-      await lastLines();
+      await logStream.drain();
     },
   );
   listenForStop(() => {
@@ -231,14 +202,6 @@ function listenForStop(stop: () => void): void {
   } else {
     onNpmDeath(process, stop);
   }
-}
-
-/** Gives the last log lines half a second to be written. */
-function lastLines(): Promise<void> {
-  return new Promise((resolve) => {
-    logStream.flush(() => resolve());
-    setTimeout(resolve, 500).unref();
-  });
 }
 
 /** Says so before anything is created. Another process can still be faster; listening then fails the same way. */
