@@ -1,4 +1,5 @@
 /** An access token as the client keeps it: in memory, by a clock that nobody sets. */
+import type { TokenResponse } from './authorization-server.ts';
 
 export interface AccessToken {
   readonly text: string;
@@ -27,6 +28,12 @@ export function accessToken(
     renewAtMilliseconds: expiresAtMilliseconds - margin,
   };
 }
+
+/** @param askedAt by `performance.now()`: the time that the answer took counts as lived */
+export const fromResponse = (
+  { accessToken: text, scope, expiresInSeconds }: TokenResponse,
+  askedAt: number,
+): AccessToken => accessToken({ text, scope }, expiresInSeconds * 1000, askedAt);
 
 /** Characters that hold nothing but the family's 128 bits; the next one shares its bits with the secret. */
 const FAMILY_CHARACTERS = 21;
