@@ -197,11 +197,15 @@ export async function runOn<Row extends pg.QueryResultRow>(
 
 /**
  * SQLSTATE classes and codes that say nothing about the request: connection, resources, operator
- * intervention, system error, serialization, deadlock, lock not available; read-only (a failover),
- * transaction ended by a timeout, role or database not there or closed for connections, rights missing.
+ * intervention, system error, serialization, deadlock, lock not available, transaction ended by a timeout.
  */
-const unavailable =
-  /^(08...|53...|57...|58...|28...|40001|40P01|42501|55000|55P03|25006|25P0[34]|3D000)$/;
+const silence = /^(08...|53...|57...|58...|40001|40P01|55P03|25P0[34])$/;
+
+/**
+ * The same for what lasts until somebody has mended it or is done: role, database, schema, table or type not
+ * there (while a backup is restored), rights missing, read-only (a failover), closed for connections.
+ */
+const refusal = /^(28...|3D000|3F000|42501|42704|42P01|25006|55000)$/;
 
 /** Data exceptions, violated constraints, serialization, deadlock, lock not available, cancelled. */
 const statementFailure = /^(22...|23...|40001|40P01|55P03|57014)$/;
@@ -218,7 +222,9 @@ export const isUniqueViolation = (error: unknown): boolean =>
 
 /** Turns trouble with the database into 503; everything else is a bug and stays what it is. */
 function rethrowAsUnavailable(error: unknown): never {
-  if (error instanceof pg.DatabaseError && !unavailable.test(error.code ?? '')) throw error;
+  const isRefused = error instanceof pg.DatabaseError && refusal.test(error.code ?? '');
+  if (isRefused) throw new TemporarilyUnavailable('database refuses', { cause: error });
+  if (error instanceof pg.DatabaseError && !silence.test(error.code ?? '')) throw error;
   if (error instanceof TypeError || error instanceof TemporarilyUnavailable) throw error;
   throw new TemporarilyUnavailable('database does not answer', { cause: error });
 }
@@ -248,11 +254,12 @@ export function databaseTroubleOf(error: unknown): string | undefined {
   }
   if (!(error instanceof Error)) return undefined;
   const code = 'code' in error && error.code !== undefined ? String(error.code) : undefined;
-  const isTrouble =
+  if (code !== undefined && refusal.test(code)) return `database refuses (${reasonOf(error)})`;
+  const isSilent =
     code === undefined
       ? connectionTrouble.test(error.message)
-      : networkTrouble.test(code) || unavailable.test(code);
-  return isTrouble ? `database does not answer (${reasonOf(error)})` : undefined;
+      : networkTrouble.test(code) || silence.test(code);
+  return isSilent ? `database does not answer (${reasonOf(error)})` : undefined;
 }
 
 /** One line about why a connection failed; an error with several addresses has an empty message. */

@@ -92,6 +92,30 @@ t.test('a read-only database is 503 and no verdict', async (t) => {
   }
 });
 
+t.test(
+  'while a backup is being restored the answer is 503, and what was issued goes on',
+  async (t) => {
+    const database = await createTestDatabase(t);
+    const server = await startServer(t, { database });
+    const { c1 } = await createCast(server);
+    const { body } = await login(server, c1);
+    await database.inspect.query('alter table token_family rename to token_family_restored');
+    for (const answer of [
+      await login(server, c1),
+      await refresh(server, c1, body.refresh_token),
+      await introspect(server, c1, body.access_token),
+      await revoke(server, c1, body.refresh_token),
+    ]) {
+      t.equal(answer.status, 503);
+      t.match(answer.headers.get('retry-after'), /^\d+$/);
+    }
+    const [line] = server.logs.map((line) => JSON.parse(line)).filter(({ level }) => level >= 50);
+    t.match(line, { detail: 'database refuses', cause: [/"token_family" does not exist/] });
+    await database.inspect.query('alter table token_family_restored rename to token_family');
+    t.equal((await refresh(server, c1, body.refresh_token)).status, 200);
+  },
+);
+
 t.test('an outage is a line a second in the log, however many requests meet it', async (t) => {
   const database = await createTestDatabase(t);
   const server = await startServer(t, { database });

@@ -26,7 +26,11 @@ t.test('trouble with the database is one line, whoever noticed it', async (t) =>
     ],
     [
       new DriverException(coded('permission denied for table client', '42501')),
-      /\(permission denied for table client\)$/,
+      /^database refuses \(permission denied for table client\)$/,
+    ],
+    [
+      new DriverException(coded('relation "client" does not exist', '42P01')),
+      /^database refuses \(relation "client" does not exist\)$/,
     ],
     [new TemporarilyUnavailable('database is a standby'), /^database is a standby$/],
     [
@@ -45,7 +49,7 @@ t.test('what is no trouble of the database is not told as such', async (t) => {
     new TypeError('x is not a function'),
     new Error('something else'),
     Object.assign(new Error('EISDIR: illegal operation on a directory, read'), { code: 'EISDIR' }),
-    new DriverException(coded('relation "client" does not exist', '42P01')),
+    new DriverException(coded('syntax error at or near "slect"', '42601')),
     new DriverException(coded('duplicate key value: (secret)', '23505')),
     'a string',
     undefined,
