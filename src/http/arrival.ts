@@ -1,8 +1,12 @@
 /** What every request meets before its body is read, and every answer before it leaves. */
+import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Config } from '../config.ts';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { handleNotFound, httpError } from './error-handler.ts';
+
+/** How long the rest of a body that is too long is read and thrown away. */
+const LINGER_MILLISECONDS = 1000;
 
 /** RFC 6749 §5.1, on every response of every route: what has to be remembered would be forgotten once. */
 export const commonHeaders = (config: Config): Readonly<Record<string, string>> => ({
@@ -46,10 +50,31 @@ export function checkOnArrival(
     else done(refusal);
   });
   // Whoever was in flight when the end began is answered, and must not keep the connection.
-  app.addHook('onSend', (_request, reply, payload, done) => {
+  app.addHook('onSend', (request, reply, payload, done) => {
     if (isStopping()) reply.header('connection', 'close');
-    done(null, payload);
+    if (reply.getHeader('connection') !== 'close') done(null, payload);
+    else readToEnd(request.raw, () => done(null, payload));
   });
+}
+
+/**
+ * Reads what is left of a body before its connection is closed, for a second at most.
+ *
+ * A connection that is closed on octets nobody read is reset, and the answer may be lost with it (RFC 9112 §9.6):
+ * a proxy that was still sending takes the server for broken, answers 502 and asks it nothing for a while.
+ */
+function readToEnd(raw: IncomingMessage, done: () => void): void {
+  if (raw.complete || raw.destroyed) {
+    done();
+    return;
+  }
+  const end = () => {
+    clearTimeout(timer);
+    raw.off('end', end).off('close', end);
+    done();
+  };
+  const timer = setTimeout(end, LINGER_MILLISECONDS);
+  raw.once('end', end).once('close', end).resume();
 }
 
 /** Supervisors come without the proxy. Asked for last: Fastify builds `routeOptions` anew at each reading. */

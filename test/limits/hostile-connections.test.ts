@@ -53,6 +53,32 @@ t.test('DOS-01 ASVS 15.2.2: a body over 16 KiB is refused and its connection clo
   t.match(heard(), /\r\n\r\n\{"error":"invalid_request"\}$/);
 });
 
+t.test(
+  'a proxy that sends all of a body that is too long before it listens gets the 413',
+  async (t) => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+    t.teardown(() => socket.destroy());
+    const ended = new Promise((resolve) => socket.once('end', resolve).once('close', resolve));
+    let trouble: string | undefined;
+    socket.on('error', ({ message }) => {
+      trouble = message;
+    });
+    socket.write(request('POST /token', { ...FORM, 'Content-Length': '900000' }));
+    for (let sent = 0; sent < 9; sent++) {
+      socket.write('x'.repeat(100_000));
+      await pause(20);
+    }
+    let heard = '';
+    socket.on('data', (chunk) => {
+      heard += chunk;
+    });
+    await ended;
+    t.match(heard, /^HTTP\/1\.1 413 /);
+    t.equal(trouble, undefined, 'no reset, after which it would take the server for broken');
+  },
+);
+
 t.test('DOS-02 RFC 6585 §5: headers over 16 KiB are 431 in JSON', async (t) => {
   const [answer] = await exchange(server.url, request('GET /livez', { 'X-A': 'x'.repeat(20_000) }));
   t.equal(answer?.status, 431);
