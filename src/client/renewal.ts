@@ -34,8 +34,9 @@ export function createRenewal(options: RenewalOptions): () => Promise<AccessToke
 
   const renewOnce = async (stale: AccessToken | undefined, began: number): Promise<AccessToken> => {
     await tabs.askOthers();
-    if (state.epoch !== began || state.token !== stale) return overtaken(state, stale);
+    if (state.token !== stale) return overtaken(state, stale);
     const refreshToken = await store?.load();
+    if (state.epoch !== began) return overtaken(state, stale);
     if (store !== undefined && refreshToken === undefined) return endSession('ended');
     const refreshed = await refresh(options, refreshToken, began);
     if (state.epoch !== began) return overtaken(state, stale);

@@ -260,6 +260,29 @@ t.test('a session is taken up from the store', async (t) => {
   t.strictSame(empty.signedOut, [], 'nobody was signed in');
 });
 
+t.test('a store that is slow to say that it is empty does not end the login since', async (t) => {
+  const store = memoryRefreshTokenStore();
+  let release = () => {};
+  const later = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const client = startClient(t, server, {
+    refreshTokenStore: {
+      ...store,
+      async load() {
+        const kept = await store.load();
+        await later;
+        return kept;
+      },
+    },
+  });
+  const resumed = client.resume();
+  await client.login(alice);
+  release();
+  t.strictSame([await resumed, client.isSignedIn], [true, true]);
+  t.type(await store.load(), 'string');
+});
+
 t.test('a new refresh token is saved before its access token is used', async (t) => {
   const store = memoryRefreshTokenStore();
   let isDiskFull = false;
@@ -341,13 +364,20 @@ t.test('a refresh of before a logout neither goes on nor delays the next login',
   await client.logout();
   await client.login(alice);
   client.network.expiresInSeconds = 60;
-  client.network.loss = () => undefined;
+  let answer = () => {};
+  const answered = new Promise<undefined>((resolve) => {
+    answer = () => resolve(undefined);
+  });
+  client.network.loss = () => answered;
   const next = client.accessToken();
   await pause(100);
   t.equal(client.network.count('/token refresh_token'), 2, 'one for each session');
   release();
-  t.ok(await isActive(await next));
   t.type(await asked, SignedOutError);
+  const another = client.accessToken();
+  answer();
+  t.ok(await isActive(await next));
+  t.equal(await another, await next, 'which all who want a token share');
   t.equal(client.network.count('/token refresh_token'), 2, 'the lost one is not sent again');
   t.ok(client.isSignedIn);
 });
@@ -391,6 +421,62 @@ t.test('a store that is slow at times keeps the token of the last login', async 
   await renewed;
   await pause(250);
   t.equal(await store.load(), kept);
+});
+
+t.test('a refresh whose token is being saved at the logout signs nobody in', async (t) => {
+  const store = memoryRefreshTokenStore();
+  let whileSaving = async () => {};
+  const client = startClient(t, server, {
+    refreshTokenStore: {
+      ...store,
+      async save(token) {
+        await whileSaving();
+        await store.save(token);
+      },
+    },
+  });
+  client.network.expiresInSeconds = 0;
+  await client.login(alice);
+  client.network.expiresInSeconds = 60;
+  whileSaving = () => client.logout();
+  t.type(await rejection(client.accessToken()), SignedOutError);
+  t.equal(client.isSignedIn, false);
+  t.match((await families(server)).at(-1), { revocation_reason: 'revoked' });
+});
+
+t.test('of two logins at once the app is told of the later one only', async (t) => {
+  const network = createNetwork();
+  network.expiresInSeconds = 60;
+  let answered = 0;
+  let release = () => {};
+  const later = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const told: Promise<string>[] = [];
+  const client: TestClient = startClient(t, server, {
+    async fetch(input, init) {
+      const response = await network.fetch(input, init);
+      answered++;
+      return response;
+    },
+    refreshTokenStore: {
+      ...memoryRefreshTokenStore(),
+      async save() {
+        await later;
+        await pause(50);
+      },
+    },
+    onSignedIn: () => told.push(client.accessToken()),
+  });
+  const logins: Promise<void>[] = [];
+  for (const count of [1, 2]) {
+    logins.push(client.login(alice));
+    while (answered < count) await pause(5);
+    await pause(50);
+  }
+  release();
+  await Promise.all(logins);
+  t.strictSame(await Promise.all(told), [await client.accessToken()]);
 });
 
 t.test('a login does not survive a logout that was called meanwhile', async (t) => {
