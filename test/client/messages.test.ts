@@ -1,6 +1,11 @@
 /** What a tab makes of the messages of others. The authorization server is made up, and so are they. */
 import t, { type Test } from 'tap';
-import { createTokenClient, SignedOutError, type SignOutReason } from '../../src/client/client.ts';
+import {
+  createTokenClient,
+  SignedOutError,
+  type SignOutReason,
+  UnavailableError,
+} from '../../src/client/client.ts';
 import { pause } from './network.ts';
 
 /** Access tokens of two logins; the ends differ. */
@@ -48,7 +53,8 @@ function scene(t: Test, expiresInSeconds = 3600) {
       });
     },
   });
-  const channel = new BroadcastChannel(`heirloom http://auth.example/ ${clientId}`);
+  const name = `heirloom http://auth.example/ ${clientId}`;
+  const channel = new BroadcastChannel(name);
   t.teardown(() => {
     client.close();
     channel.close();
@@ -57,6 +63,8 @@ function scene(t: Test, expiresInSeconds = 3600) {
   channel.onmessage = ({ data }: MessageEvent) => void heard.push(data);
   return {
     client,
+    /** Of the channel and of the lock. */
+    name,
     signedOut,
     asked,
     issued,
@@ -108,6 +116,32 @@ t.test('a token that has expired, or did so on its way, is not taken', async (t)
   t.equal(client.isSignedIn, true, 'good');
   await say(token(second, 25_000, -HOUR));
   t.equal(await client.accessToken(), first, "another clock does not lengthen a token's life");
+});
+
+t.test('a tab that is signed in is taken up again without a question', async (t) => {
+  const { client, asked, heard, login } = scene(t);
+  await login();
+  t.equal(await client.resume(), true);
+  await settle();
+  t.strictSame(asked, ['/token password']);
+  t.match(heard, [{ kind: 'login' }]);
+});
+
+t.test('tokens of another make, which name no login, are renewed like any other', async (t) => {
+  const { client, issued, login, signedOut } = scene(t, 0);
+  issued.splice(0, 1, 'made-elsewhere-and-longer-than-ours', 'and-the-next-one-looks-different');
+  await login();
+  t.equal(await client.accessToken(), 'and-the-next-one-looks-different');
+  t.strictSame(signedOut, []);
+});
+
+t.test('a login that a frozen tab hears of late has grown old meanwhile', async (t) => {
+  const { client, asked, say } = scene(t);
+  const token = { text: second, scope: [], lifeMilliseconds: HOUR };
+  await say({ kind: 'login', token, sentAt: Date.now() - HOUR });
+  t.equal(client.isSignedIn, true);
+  t.equal(await client.accessToken(), first);
+  t.strictSame(asked, ['/token refresh_token']);
 });
 
 t.test('a token that another tab offers does not undo a logout', async (t) => {
@@ -190,4 +224,29 @@ t.test('a logout in another tab does not keep this one from repeating its own', 
   });
   await client.logout();
   t.strictSame(asked.slice(1), ['/revoke ', '/revoke ']);
+});
+
+t.test(
+  'a login that was called off while it waited for another tab sends no password',
+  async (t) => {
+    const { client, name, login, asked } = scene(t);
+    let release = () => {};
+    const others = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const held = navigator.locks.request(name, () => others);
+    const refused = rejection(login());
+    const logout = client.logout();
+    release();
+    t.type(await refused, SignedOutError);
+    await Promise.all([logout, held]);
+    t.strictSame(asked, ['/revoke ']);
+  },
+);
+
+t.test('a login that fails was sent once: every attempt at a password counts', async (t) => {
+  const { login, onRequest, asked } = scene(t);
+  onRequest(() => Promise.reject(new TypeError('fetch failed')));
+  t.type(await rejection(login()), UnavailableError);
+  t.strictSame(asked, ['/token password']);
 });

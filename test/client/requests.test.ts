@@ -272,6 +272,13 @@ t.test('axios: a relative URL is that of the document, which may have another ba
   await login(client);
   await http.get('/picture');
   t.equal(foreign.asked[0]?.authorization, undefined);
+  Reflect.deleteProperty(globalThis, 'document');
+  await http.get('/picture');
+  t.match(
+    foreign.asked[1]?.authorization,
+    /^Bearer /,
+    'a worker has no document, and its own base',
+  );
 });
 
 t.test('axios sends no stream twice', async (t) => {
@@ -283,6 +290,11 @@ t.test('axios sends no stream twice', async (t) => {
   const refused = await rejection(http.post('/', Readable.from(['x'])));
   t.match(refused, { response: { status: 401 } });
   t.equal(asked.length, 1);
+  await revoke(server, p1, await login(client));
+  const stream = new Blob(['x']).stream();
+  const refusedToo = await rejection(http.post('/', stream, { adapter: 'fetch' }));
+  t.match(refusedToo, { response: { status: 401 } }, "nor one of a browser's");
+  t.equal(asked.length, 2);
 });
 
 t.test('a stream that was refused brings the next one a new token', async (t) => {
@@ -306,6 +318,34 @@ t.test('a stream that was refused brings the next one a new token', async (t) =>
     const before = refreshes(client);
     for (let n = 0; n < 4; n++) t.equal(await send('/refuses'), 401);
     t.ok(refreshes(client) <= before + 1, 'but no storm');
+  }
+});
+
+t.test('a refusal that comes after the logout brings nobody back', async (t) => {
+  const asked: (string | undefined)[] = [];
+  let client: TestClient;
+  const url = await listen(t, async ({ headers: { authorization } }, response) => {
+    asked.push(authorization);
+    // The session goes on at the server, which could not be told.
+    client.network.loss = ({ what }) => (what === '/revoke' ? 'before' : undefined);
+    await rejection(client.logout());
+    response.writeHead(401).end();
+  });
+  const senders = {
+    fetch: () => client.fetch(url, { method: 'POST', body: 'x' }),
+    axios: () => {
+      const http = axios.create();
+      client.attachToAxios(http);
+      return http.post(url, 'x');
+    },
+  };
+  for (const [name, send] of Object.entries(senders)) {
+    client = startClient(t, server, { apiOrigins: [url], patienceSeconds: 0.1 });
+    await login(client);
+    t.type(await rejection(send()), SignedOutError, name);
+    t.equal(client.isSignedIn, false);
+    t.equal(refreshes(client), 0);
+    t.equal(asked.splice(0).length, 1);
   }
 });
 
