@@ -65,6 +65,13 @@ t.test(
     t.strictSame(refused.body, { error: 'temporarily_unavailable' });
     const line = server.logs.find((each) => each.includes('rate_limited')) ?? '{}';
     t.match(JSON.parse(line), { outcome: 'refused', clientId: /./, address: HOME }, 'says whose');
+    await pause(1100);
+    await login(server, from);
+    const lines = server.logs
+      .map((each) => JSON.parse(each))
+      .filter(({ event }) => event === 'rate_limited');
+    const unwritten = lines.reduce((sum, each) => sum + each.unwritten, 0);
+    t.equal(lines.length + unwritten, 7, 'and how many there were');
     t.equal((await login(server, from, 'C1')).status, 401, 'another client');
     t.equal(
       (await login(server, { 'x-forwarded-for': '203.0.113.8' })).status,

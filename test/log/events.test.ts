@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import t from 'tap';
 import { startHousekeeping } from '../../src/housekeeping.ts';
+import { parseOpaqueToken } from '../../src/oauth/opaque-token.ts';
 import { basic, post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { createCast, login, refresh, revoke } from '../support/fixtures.ts';
@@ -156,6 +157,28 @@ t.test(
     // Presented once more the family is dead already: no second event.
     const again = await linesOf(() => refresh(server, c1, first.refresh_token));
     t.match(again, [{ event: 'refresh_failed' }]);
+  },
+);
+
+t.test(
+  'a token at other clients is an event for each client and family, once a minute',
+  async (t) => {
+    const familyIds: string[] = [];
+    for (const clients of [[c2, cast.p1], [c2]]) {
+      const { refresh_token } = (await login(server, c1)).body;
+      familyIds.push(parseOpaqueToken(refresh_token)?.familyId as string);
+      for (const client of [...clients, ...clients]) await refresh(server, client, refresh_token);
+    }
+    const recorded = async () => {
+      const { rows } = await server.inspect.query(
+        'select family_id, client_id from security_event where family_id = any($1)',
+        [familyIds],
+      );
+      return rows.map(({ family_id, client_id }) => `${familyIds.indexOf(family_id)} ${client_id}`);
+    };
+    while ((await recorded()).length < 3) await delay(20);
+    await delay(100);
+    t.strictSame((await recorded()).sort(), ['0 C2', '0 P1', '1 C2']);
   },
 );
 

@@ -173,19 +173,21 @@ t.test('F03 DOS-12: whoever keeps a connection learns that the server stops', as
   const server = await serve(t, { env: { DATABASE_URL: databaseUrl, LOG_LEVEL: 'silent' } });
   let asked = 0;
   /** Asks again and again over one connection, until it is told to close it. */
-  const askUntilClosed = async (): Promise<number> => {
+  const askUntilClosed = async (path: string): Promise<number> => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     t.teardown(() => agent.destroy());
     for (;;) {
-      const { status, connection } = await ask(agent, `${server.url}/.well-known/none`);
+      const { status, connection } = await ask(agent, `${server.url}${path}`);
       asked++;
       if (connection === 'close') return status;
     }
   };
-  const clients = Array.from({ length: 16 }, askUntilClosed);
+  const clients = Array.from({ length: 16 }, () => askUntilClosed('/.well-known/none'));
+  const supervisors = Array.from({ length: 4 }, () => askUntilClosed('/livez'));
   while (asked < 500) await delay(10);
   const stopped = server.stop();
   for (const status of await Promise.all(clients)) t.ok(status === 503 || status === 404);
+  for (const status of await Promise.all(supervisors)) t.equal(status, 200, 'it is alive');
   t.equal(await stopped, 0);
 });
 

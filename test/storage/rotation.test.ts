@@ -192,6 +192,26 @@ t.test('access tokens for families that are held wait without occupying the pool
   for (const { outcome } of await issued) t.match(outcome, /^(issued|lost)$/);
 });
 
+t.test('what fails in the line for one family is not the trouble of the next', async (t) => {
+  const held = await decideRotations(4);
+  const last = await decideRotation();
+  const { failed, next } = await whileHeld([...held, last], async () => {
+    const failed = Promise.allSettled(held.map(tokens.rotate));
+    const waiting = async () =>
+      (await server.inspect.query('select pid from pg_locks where not granted')).rows;
+    while ((await waiting()).length < held.length)
+      await server.inspect.query('select pg_sleep(0.01)');
+    const next = Promise.allSettled([tokens.rotate(last)]);
+    await server.inspect.query('select pg_sleep(0.2)');
+    const [first] = await waiting();
+    await server.inspect.query('select pg_terminate_backend($1)', [first.pid]);
+    await server.inspect.query('select pg_sleep(0.2)');
+    return { failed, next };
+  });
+  t.equal((await failed).filter(({ status }) => status === 'rejected').length, 1);
+  t.match(await next, [{ status: 'fulfilled' }]);
+});
+
 t.test('a rotation keeps every access token that lives, up to the limit', async (t) => {
   const patterns = Array.from({ length: 5 }, (_, length) =>
     Array.from({ length: 2 ** length }, (_, bits) =>
