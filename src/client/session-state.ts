@@ -18,7 +18,7 @@ export interface SessionState {
   /** Forgets a sign-out, after which the server has to say whether there is still a session. */
   forgetSignOut(): void;
   /** What the other tabs tell, and what they are told. */
-  readonly tabEvents: TabEvents;
+  readonly tabEvents: Omit<TabEvents, 'onReturn'>;
 }
 
 export interface SessionEvents {
@@ -54,7 +54,7 @@ export function createSessionState({ onSignedIn, onSignedOut }: SessionEvents): 
     if (wasSignedIn) queueMicrotask(() => onSignedOut(reason));
   };
 
-  const tabEvents: TabEvents = {
+  const tabEvents: SessionState['tabEvents'] = {
     current: () => {
       const token = held();
       return token !== undefined && isFresh(token) ? toShared(token) : undefined;

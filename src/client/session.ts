@@ -49,7 +49,12 @@ const PAUSE_MILLISECONDS = 5000;
 export function createSession(options: SessionOptions): Session {
   const { endpoints, store, backOff, tabsName } = options;
   const state = createSessionState(options);
-  const tabs = tabsName === undefined ? noOtherTabs : connectTabs(tabsName, state.tabEvents);
+  /** Only the server knows whether a page that was away still shows what its person may see. */
+  const onReturn = () => {
+    if (state.token !== undefined) renew().catch(() => {});
+  };
+  const tabs =
+    tabsName === undefined ? noOtherTabs : connectTabs(tabsName, { ...state.tabEvents, onReturn });
   const renew = createRenewal({ endpoints, store, backOff, state, tabs });
   let pausedUntil = 0;
 

@@ -26,6 +26,8 @@ export interface TabEvents {
   readonly onToken: (token: SharedToken) => void;
   readonly onLogin: (token: SharedToken) => void;
   readonly onSignedOut: (reason: SignOutReason) => void;
+  /** The page is shown again after a time in which it was told nothing. */
+  readonly onReturn: () => void;
 }
 
 export interface Tabs {
@@ -88,6 +90,13 @@ export function connectTabs(name: string, events: TabEvents): Tabs {
     }
   };
 
+  // What is said to a page in a browser's back-forward cache is lost, logouts too.
+  const onPageShow = (event: Event) => {
+    if ((event as Event & { persisted?: boolean }).persisted) events.onReturn();
+  };
+  const page = globalThis as Partial<EventTarget>;
+  page.addEventListener?.('pageshow', onPageShow);
+
   return {
     exclusively: (work) => exclusively(name, work),
     async askOthers() {
@@ -102,6 +111,7 @@ export function connectTabs(name: string, events: TabEvents): Tabs {
     close: () => {
       isOpen = false;
       channel.close();
+      page.removeEventListener?.('pageshow', onPageShow);
     },
   };
 }

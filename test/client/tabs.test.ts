@@ -333,6 +333,54 @@ t.test('a login is not overtaken by the refresh of the session before it', async
   t.equal(new Set(tokens).size, 1, 'the cookie is of the last login');
 });
 
+/** Node has no pages; what `window` would tell one that comes back from the back-forward cache. */
+function createWindow(t: Test) {
+  const window = new EventTarget();
+  const { addEventListener, removeEventListener } = window;
+  for (const [name, method] of Object.entries({ addEventListener, removeEventListener })) {
+    Object.defineProperty(globalThis, name, { value: method.bind(window), configurable: true });
+    t.teardown(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return {
+    show: (persisted: boolean) =>
+      window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted })),
+  };
+}
+
+t.test('a page that comes back after a logout it was not told of is signed out', async (t) => {
+  const window = createWindow(t);
+  const { server, network, tab } = await startBrowser(t);
+  const page = tab();
+  await page.login(alice);
+  window.show(false);
+  await pause(200);
+  t.equal(network.count('/token refresh_token'), 0, 'a page that is loaded has missed nothing');
+  window.show(true);
+  await pause(300);
+  t.equal(page.isSignedIn, true, 'while the session goes on, so does the page');
+  const headers = { 'x-heirloom-csrf': '1', 'content-type': 'application/x-www-form-urlencoded' };
+  // The tab that logs out cannot reach a page that is frozen.
+  await network.fetch(`${server.url}/revoke`, {
+    method: 'POST',
+    headers,
+    body: 'client_id=web',
+    credentials: 'include',
+  });
+  t.equal(page.isSignedIn, true);
+  window.show(true);
+  await pause(300);
+  t.strictSame(page.signedOut, ['ended'], 'without a request of the app');
+  const asked = network.count('/token refresh_token');
+  window.show(true);
+  await pause(200);
+  t.equal(network.count('/token refresh_token'), asked, 'nobody is signed in, nobody is asked');
+  await page.login(alice);
+  page.close();
+  window.show(true);
+  await pause(200);
+  t.equal(network.count('/token refresh_token'), asked, 'a client that was closed asks no more');
+});
+
 t.test('a tab that holds the lock and never comes back stops nobody for long', async (t) => {
   const { server, tab, isActive } = await startBrowser(t);
   const one = tab();
