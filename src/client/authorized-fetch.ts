@@ -51,11 +51,12 @@ export function authorizedFetch(
   const renewForNext = createRenewals(access);
   return async (input, init) => {
     const request = new Request(input, init);
-    if (!isApi(request.url)) return fetch(request);
+    const signal = init?.signal ?? request.signal;
+    const send = (each: Request) => fetch(each, withSignal(each, signal));
+    if (!isApi(request.url)) return send(request);
     const spare = init?.body instanceof ReadableStream ? undefined : request.clone();
-    const { signal } = request;
     const token = await unlessAborted(session.current(), signal);
-    const response = await fetch(withToken(request, token));
+    const response = await send(withToken(request, token));
     if (response.status !== 401 || refusals.isHopeless(request.url, token)) return response;
     if (spare === undefined) {
       await renewForNext(request.url, token, (next) => unlessAborted(next, signal));
@@ -63,7 +64,7 @@ export function authorizedFetch(
     }
     await response.body?.cancel();
     const another = await unlessAborted(session.replace(token), signal);
-    const repeated = await fetch(withToken(spare, another));
+    const repeated = await send(withToken(spare, another));
     if (repeated.status === 401) refusals.note(request.url, another);
     return repeated;
   };
@@ -73,6 +74,16 @@ function withToken(request: Request, token: string): Request {
   request.headers.set('authorization', `Bearer ${token}`);
   return request;
 }
+
+/**
+ * The caller's own signal goes along: Node loses one that only a `Request` follows when it collects that
+ * request. What else is named here would be reset by a second argument (Fetch §5.4).
+ */
+const withSignal = ({ referrer, referrerPolicy }: Request, signal: AbortSignal): RequestInit => ({
+  signal,
+  referrer,
+  referrerPolicy,
+});
 
 /** A caller that has gone does not wait; what it waited for goes on, for the others. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -2,6 +2,8 @@
 import { getEventListeners } from 'node:events';
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { Readable } from 'node:stream';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import axios, { type AxiosInstance } from 'axios';
 import t, { type Test } from 'tap';
 import { SignedOutError, UnavailableError } from '../../src/client/client.ts';
@@ -9,7 +11,7 @@ import { createTokenGuard } from '../../src/resource-server/resource-server.ts';
 import { listen } from '../resource-server/apis.ts';
 import { ALICE_PASSWORD, createCast, revoke } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
-import { startClient, type TestClient } from './network.ts';
+import { pause, startClient, type TestClient } from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 const { p1 } = await createCast(server);
@@ -187,6 +189,54 @@ t.test('whoever aborts does not wait, and stops nobody else', async (t) => {
   t.equal(refreshes(client), 1);
   const gone = client.fetch(url, { signal: AbortSignal.abort() });
   t.match(await rejection(gone), { name: 'AbortError' });
+});
+
+t.test(
+  'an app can leave a request that hangs, however much garbage was collected since',
+  async (t) => {
+    setFlagsFromString('--expose-gc');
+    const collectGarbage: () => void = runInNewContext('gc');
+    let refusals = 0;
+    const url = await listen(t, (request, response) => {
+      if (request.url === '/refuses-once' && refusals++ === 0) response.writeHead(401).end();
+    });
+    const client = startClient(t, server, { apiOrigins: [url], fetch: plainFetch });
+    await login(client);
+    const elsewhere = startClient(t, server, { fetch: plainFetch });
+    const requests: [string, TestClient, string][] = [
+      ['to an API', client, `${url}/hangs`],
+      ['to anywhere else', elsewhere, `${url}/hangs`],
+      ['repeated with another token', client, `${url}/refuses-once`],
+    ];
+    for (const [what, { fetch }, target] of requests) {
+      const controller = new AbortController();
+      const hanging = rejection(fetch(target, { signal: controller.signal }));
+      for (let n = 0; n < 8; n++) {
+        await pause(50);
+        collectGarbage();
+      }
+      controller.abort();
+      const outcome = await Promise.race([hanging, pause(2000)]);
+      t.match(outcome, { name: 'AbortError' }, what);
+    }
+  },
+);
+
+t.test('a request that can be aborted keeps what it says of its referrer', async (t) => {
+  const { url } = await echo(t);
+  const asked: Request[] = [];
+  const client = startClient(t, server, {
+    apiOrigins: [url],
+    fetch: async (input, init) => {
+      asked.push(new Request(input, init));
+      return plainFetch(input, init);
+    },
+  });
+  await login(client);
+  const { signal } = new AbortController();
+  await client.fetch(url, { signal, referrer: '', referrerPolicy: 'no-referrer' });
+  const { referrer, referrerPolicy } = asked.at(-1) as Request;
+  t.strictSame({ referrer, referrerPolicy }, { referrer: '', referrerPolicy: 'no-referrer' });
 });
 
 t.test('axios does the same', async (t) => {
