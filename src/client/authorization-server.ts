@@ -45,18 +45,22 @@ export function authorizationServerEndpoints(
 
   /** Everything that goes wrong before there is a whole answer is trouble, and says nothing else. */
   const post = async (path: string, parameters: FormParameters) => {
+    const url = `${base}${path}`;
+    const init: RequestInit = {
+      method: 'POST',
+      headers,
+      body: encodeForm({ ...parameters, ...identification }),
+      credentials: isCookieSent ? 'include' : 'omit',
+      // Neither credentials nor an answer with tokens belong anywhere else.
+      redirect: 'error',
+      cache: 'no-store',
+      referrerPolicy: 'no-referrer',
+      signal: AbortSignal.timeout(requestTimeoutMilliseconds),
+    };
+    // What cannot even be built, for want of an address or of a whole `fetch`, no network will mend.
+    new Request(url, init);
     try {
-      const response = await options.fetch(`${base}${path}`, {
-        method: 'POST',
-        headers,
-        body: encodeForm({ ...parameters, ...identification }),
-        credentials: isCookieSent ? 'include' : 'omit',
-        // Neither credentials nor an answer with tokens belong anywhere else.
-        redirect: 'error',
-        cache: 'no-store',
-        referrerPolicy: 'no-referrer',
-        signal: AbortSignal.timeout(requestTimeoutMilliseconds),
-      });
+      const response = await options.fetch(url, init);
       return { response, body: parse(await response.text()) };
     } catch (cause) {
       throw new UnavailableError({ cause });

@@ -72,7 +72,7 @@ export interface TokenClient {
   accessToken(): Promise<string>;
   /** `fetch` with the access token for `apiOrigins`, renewed once on a 401. @throws as `accessToken` */
   readonly fetch: typeof globalThis.fetch;
-  /** The same for the requests of an axios instance. */
+  /** The same for the requests of an instance of axios 1. */
   attachToAxios(axios: AxiosLike): void;
   /**
    * Ends the session here, in the other tabs and at the authorization server.

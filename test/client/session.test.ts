@@ -547,3 +547,35 @@ t.test('no error repeats a token, a password or what a server wrote', async (t) 
   const error = (await rejection(client.accessToken())) as Error;
   t.notMatch(`${error.stack} ${JSON.stringify(error)}`, /hrt_|hat_/);
 });
+
+t.test(
+  'a runtime without all of fetch, or a senseless address, is told at once and as what it is',
+  async (t) => {
+    let sent = 0;
+    const fetch: typeof globalThis.fetch = async () => {
+      sent++;
+      throw new TypeError('fetch failed');
+    };
+    const refreshTokenStore = {
+      load: async () => 'hrt_kept',
+      save: async () => {},
+      clear: async () => void t.fail('the session goes on'),
+    };
+    const trouble = (authorizationServer: string) =>
+      rejection(startClient(t, server, { authorizationServer, fetch, refreshTokenStore }).resume());
+
+    t.match(await trouble('auth.example'), { name: 'TypeError', message: /URL/ });
+    // Cloudflare Workers know no redirect 'error'.
+    const restore = t.intercept(globalThis, 'Request', {
+      value: class {
+        constructor(_url: string, { redirect }: RequestInit) {
+          throw new TypeError(`Invalid redirect value ${redirect}`);
+        }
+      },
+    });
+    const error = await trouble('https://auth.example');
+    restore.restore();
+    t.match(error, { name: 'TypeError', message: 'Invalid redirect value error' });
+    t.equal(sent, 0);
+  },
+);
