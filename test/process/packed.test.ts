@@ -1,5 +1,13 @@
 /** What `npm pack` makes installs into an empty project and works there. */
-import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { delimiter, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { migrations } from '../../migrations/index.ts';
@@ -93,6 +101,13 @@ t.test('a packed install migrates and serves, and leaves the consumer’s Node a
     `No embedded PostgreSQL for ${process.platform}-${process.arch}. ` +
       'Set DATABASE_URL=postgres://user:password@host:5432/db and start again.\n',
   );
+
+  // As package managers leave it that run no install scripts.
+  rmSync(join(project, 'node_modules/argon2/build'), { recursive: true, force: true });
+  const uncompiled = await run(bin, ['--version'], { cwd: project, env });
+  const isOld = Number.parseInt(before.stdout.slice(1), 10) < 22;
+  t.equal(uncompiled.code, isOld ? 1 : 0);
+  t.match(uncompiled.stderr, isOld ? /^Node 2\S+ needs argon2 compiled for it\. Run .*\n$/ : /^$/);
 });
 
 /** Runs on the host's own Node, without the types of this checkout or its packages. */
