@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import { type Config, issuerPath } from './config.ts';
-import { checkOnArrival, commonHeaders } from './http/arrival.ts';
+import { checkOnArrival, commonHeaders, type Ending } from './http/arrival.ts';
 import { createCors } from './http/cors.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
 import { handleError, handleNotFound } from './http/error-handler.ts';
@@ -33,6 +33,8 @@ export interface AppDependencies {
   readonly sharedCounter?: RequestCounter | undefined;
   /** @throws TemporarilyUnavailable while the database does not answer */
   readonly checkReadiness: () => Promise<void>;
+  /** Whether the process has been told to end, some time before `close()`. */
+  readonly isLeaving?: () => boolean;
   /** Where log lines go; standard output unless a test wants to read them. */
   readonly logStream?: { write(line: string): void };
 }
@@ -40,6 +42,7 @@ export interface AppDependencies {
 /** Builds the application, which listens nowhere yet. `close()` drains it before it ends connections. */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
   const { config, authorizationServer, origins, checkReadiness, logStream } = dependencies;
+  const { isLeaving = () => false } = dependencies;
   const headers = commonHeaders(config);
   const app = fastify({
     logger: { ...loggerOptions(config), ...(logStream && { stream: logStream }) },
@@ -77,6 +80,11 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   app.setNotFoundHandler(handleNotFound);
 
   let isStopping = false;
+  const ending: Ending = {
+    isTold: () => isStopping || isLeaving(),
+    // After a delay nobody sends here any more but those who know no better: they are answered.
+    isRefusing: () => isStopping && config.shutdownDelaySeconds === 0,
+  };
   app.addHook('preClose', async () => {
     isStopping = true;
     // A server that is closed does not look for overdue requests any more, and would wait for them for ever.
@@ -84,7 +92,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     // Connections that look idle may have a request on the wire: closed now, it would be lost.
     await delay(config.drainSeconds * 1000);
   });
-  checkOnArrival(app, config, headers, () => isStopping);
+  checkOnArrival(app, config, headers, ending);
   acceptFormsOnly(app);
 
   const path = issuerPath(config.issuer);
@@ -103,7 +111,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   });
   addIntrospectionEndpoint(app, authorizationServer, issuer);
   addMetadataEndpoint(app, authorizationServer, { path, current: issuer });
-  addHealthEndpoints(app, checkReadiness, () => isStopping);
+  addHealthEndpoints(app, checkReadiness, ending.isTold);
   if (config.areDocsOn) await addDocs(app, path);
   return app;
 }

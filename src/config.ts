@@ -66,6 +66,8 @@ export interface Config {
   readonly bodyLimitBytes: number;
   readonly pruneIntervalSeconds: number;
   readonly pulseIntervalSeconds: number;
+  /** How long everything is still answered after SIGTERM, while `/readyz` tells balancers to look elsewhere. */
+  readonly shutdownDelaySeconds: number;
   /** How long kept connections are answered that the server is stopping, before idle ones are closed. */
   readonly drainSeconds: number;
   /** How long requests in flight may take to end after SIGTERM. */
@@ -120,6 +122,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     bodyLimitBytes: 16 * 1024,
     pruneIntervalSeconds: 60,
     pulseIntervalSeconds: 5,
+    shutdownDelaySeconds: parseInteger('SHUTDOWN_DELAY', read('SHUTDOWN_DELAY'), 0, 0, 300),
     drainSeconds: 0.5,
     shutdownTimeoutSeconds: 15,
   };

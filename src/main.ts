@@ -2,6 +2,7 @@
 import cluster from 'node:cluster';
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import pino, { type Logger } from 'pino';
 import { runCommandLine } from './cli/command-line.ts';
@@ -51,9 +52,14 @@ async function serve(): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const config = loadConfig(process.env);
   const logger = pino(loggerOptions(config), logStream);
-  const processes = isLeading(config) ? config.workers + 1 : 1;
-  const timeoutSeconds = config.shutdownTimeoutSeconds * processes;
-  await runUntilStopped({ timeoutSeconds, logger }, (stopping) => start(config, logger, stopping));
+  const { shutdownDelaySeconds, shutdownTimeoutSeconds, workers } = config;
+  const processes = isLeading(config) ? workers + 1 : 1;
+  const timing = {
+    // Workers wait by themselves, while they answer.
+    delaySeconds: isLeading(config) ? 0 : shutdownDelaySeconds,
+    timeoutSeconds: shutdownDelaySeconds + shutdownTimeoutSeconds * processes,
+  };
+  await runUntilStopped(timing, logger, (stopping) => start(config, logger, stopping));
 }
 
 /** Opens one thing after the other. Closes what is open when that fails or is to stop, or when it is told to. */
@@ -74,7 +80,7 @@ async function start(config: Config, logger: Logger, stopping: AbortSignal): Pro
     stopping.throwIfAborted();
     server = await (isLeading(config)
       ? lead(config, logger, stopping)
-      : answer(config, dependencies));
+      : answer(config, dependencies, stopping));
     stopping.throwIfAborted();
     if (cluster.isPrimary) await announce(config, server.url, dependencies);
     return close;
@@ -114,7 +120,11 @@ async function refuseUnsafeCookieClients({ config, clients }: Dependencies): Pro
 }
 
 /** Answers requests in this process. */
-async function answer(config: Config, dependencies: Dependencies): Promise<Server> {
+async function answer(
+  config: Config,
+  dependencies: Dependencies,
+  stopping: AbortSignal,
+): Promise<Server> {
   // Only here: commands, and a primary that leaves the requests to workers, do without Fastify.
   const { buildApp } = await import('./app.ts');
   const { authorizationServer, origins, database, requestCounter } = dependencies;
@@ -125,6 +135,7 @@ async function answer(config: Config, dependencies: Dependencies): Promise<Serve
     origins,
     sharedCounter: requestCounter ?? (cluster.isWorker ? countInPrimary() : undefined),
     checkReadiness,
+    isLeaving: () => stopping.aborted,
     logStream,
   });
   await app.listen({
@@ -147,6 +158,7 @@ async function answer(config: Config, dependencies: Dependencies): Promise<Serve
 async function lead(config: Config, logger: Logger, stopping: AbortSignal): Promise<Server> {
   const workers = await startWorkers({
     count: config.workers,
+    areStoppedTogether: config.shutdownDelaySeconds > 0,
     stopping,
     onDeath: (processId) => logger.error({ event: 'worker_died', processId }),
   });
@@ -165,20 +177,24 @@ async function announce(config: Config, url: string, { tokens }: Dependencies): 
  * Runs `start`, and what it has opened until the process is asked to end or crashes. A start that is
  * under way then gives up after its next step.
  *
+ * @param delaySeconds between being asked and closing; not after a crash
+ * @param timeoutSeconds for all of the end
  * @param start rejects when it has given up or failed, with nothing left open
  */
 async function runUntilStopped(
-  { timeoutSeconds, logger }: { readonly timeoutSeconds: number; readonly logger: Logger },
+  timing: { readonly delaySeconds: number; readonly timeoutSeconds: number },
+  logger: Logger,
   start: (stopping: AbortSignal) => Promise<Close>,
 ): Promise<void> {
   const stopping = new AbortController();
   const { close: end } = closeWithGrace(
     // Nothing is left to do at `beforeExit` but to keep the exit code of a start that failed.
-    { delay: timeoutSeconds * 1000, logger, skip: [...STOP_SIGNALS, 'beforeExit'] },
+    { delay: timing.timeoutSeconds * 1000, logger, skip: [...STOP_SIGNALS, 'beforeExit'] },
     async ({ err }) => {
       if (err) logger.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
       stopping.abort();
       const close = await started.catch(() => undefined);
+      if (close !== undefined && !err) await delay(timing.delaySeconds * 1000);
       await close?.();
       await logStream.drain();
     },

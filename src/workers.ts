@@ -27,6 +27,8 @@ const COUNT_DEADLINE_MILLISECONDS = 100;
 
 export interface WorkersOptions {
   readonly count: number;
+  /** Whether all are told to end at once, as where nobody sends requests any more by the time they do. */
+  readonly areStoppedTogether: boolean;
   /** Aborted when workers end because they are to: a signal to the group reaches them, too. */
   readonly stopping: AbortSignal;
   /** Told about a worker that died and is replaced. */
@@ -36,7 +38,7 @@ export interface WorkersOptions {
 export interface Workers {
   /** The port on which all of them listen. */
   readonly port: number;
-  /** Ends them one after the other, so that the others answer meanwhile. */
+  /** Ends them, one after the other unless told otherwise, so that the others answer meanwhile. */
   stop(): Promise<void>;
 }
 
@@ -45,7 +47,8 @@ export interface Workers {
  *
  * @throws StartUpError if one of them ends before all of them listen; it has said why on standard error
  */
-export async function startWorkers({ count, stopping, onDeath }: WorkersOptions): Promise<Workers> {
+export async function startWorkers(options: WorkersOptions): Promise<Workers> {
+  const { count, areStoppedTogether, stopping, onDeath } = options;
   let isStopping = false;
   const running = new Set<Worker>();
   const counter = createLocalCounter();
@@ -74,12 +77,15 @@ export async function startWorkers({ count, stopping, onDeath }: WorkersOptions)
   // a second one would end a worker at once. Who is gone by then is not in `running` any more.
   const stop = async (): Promise<void> => {
     isStopping = true;
+    const endings: Promise<unknown>[] = [];
     for (const worker of [...running]) {
       if (worker.isDead()) continue;
       const ended = new Promise((resolve) => worker.once('exit', resolve));
       tell(worker, STOP_MESSAGE);
-      await ended;
+      if (areStoppedTogether) endings.push(ended);
+      else await ended;
     }
+    await Promise.all(endings);
   };
 
   try {

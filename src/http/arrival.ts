@@ -20,16 +20,24 @@ export const commonHeaders = (config: Config): Readonly<Record<string, string>> 
 const hasTlsIssuer = ({ issuer }: Config): boolean =>
   issuer !== undefined && new URL(issuer).protocol === 'https:';
 
+/** How far the end of the process has come. */
+export interface Ending {
+  /** It has been told to end: balancers should look elsewhere, and nobody keeps a connection. */
+  readonly isTold: () => boolean;
+  /** Requests that come now are refused. */
+  readonly isRefusing: () => boolean;
+}
+
 /** Sets the headers that every answer has, and refuses what no route should see before its body is read. */
 export function checkOnArrival(
   app: FastifyInstance,
   config: Config,
   headers: Readonly<Record<string, string>>,
-  isStopping: () => boolean,
+  ending: Ending,
 ): void {
   const isTlsRequired = hasTlsIssuer(config) && config.trustProxy !== false;
   const refusalOf = (request: FastifyRequest): Error | undefined => {
-    if (isStopping() && request.routeOptions.url !== '/livez') {
+    if (ending.isRefusing() && request.routeOptions.url !== '/livez') {
       return new TemporarilyUnavailable('stopping');
     }
     // RFC 9112 §3.2.
@@ -51,7 +59,7 @@ export function checkOnArrival(
   });
   // Whoever was in flight when the end began is answered, and must not keep the connection.
   app.addHook('onSend', (request, reply, payload, done) => {
-    if (isStopping()) reply.header('connection', 'close');
+    if (ending.isTold()) reply.header('connection', 'close');
     if (reply.getHeader('connection') !== 'close') done(null, payload);
     else readToEnd(request.raw, () => done(null, payload));
   });

@@ -8,7 +8,7 @@ import { health, healthErrors, readinessErrors } from './schemas.ts';
 export function addHealthEndpoints(
   app: FastifyInstance,
   checkReadiness: () => Promise<void>,
-  isStopping: () => boolean,
+  isEnding: () => boolean,
 ): void {
   let checking: Promise<void> | undefined;
   /** One check at a time answers all who ask: anybody can, and its connections are those of the hot paths. */
@@ -43,7 +43,7 @@ export function addHealthEndpoints(
       },
     },
     async () => {
-      if (isStopping()) throw new TemporarilyUnavailable('stopping');
+      if (isEnding()) throw new TemporarilyUnavailable('stopping');
       await check();
       return { status: 'ok' };
     },

@@ -14,6 +14,7 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ ACCESS_TOKEN_LIFETIME: '-1' }, /^ACCESS_TOKEN_LIFETIME must be a whole number/],
   [{ ACCESS_TOKEN_LIFETIME: '0' }, /^ACCESS_TOKEN_LIFETIME must be/],
   [{ RETRY_WINDOW: '301' }, /^RETRY_WINDOW must be/],
+  [{ SHUTDOWN_DELAY: '301' }, /^SHUTDOWN_DELAY must be/],
   [{ RETRY_WINDOW: '60', ACCESS_TOKEN_LIFETIME: '60' }, /^RETRY_WINDOW must be below/],
   [{ REFRESH_TOKEN_IDLE_LIFETIME: '10', REFRESH_TOKEN_LIFETIME: '9' }, /must not exceed/],
   [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be one of/],

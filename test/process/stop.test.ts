@@ -1,9 +1,11 @@
 /** Ending: whoever is in flight is answered, nobody is waited for without need, and the exit code is 0. */
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { demo } from '../../src/demo.ts';
+import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { freePort } from '../support/port.ts';
 import { LAUNCHER, serve, startGroup, temporaryDirectory, until } from '../support/process.ts';
@@ -47,10 +49,40 @@ t.test(
     busy.socket.write(body.slice(20));
     t.equal(await code, 0);
     await Promise.all([busy.closed, idle.closed]);
-    t.match(busy.received(), /^HTTP\/1\.1 (200|503) /);
+    t.match(busy.received(), /^HTTP\/1\.1 200 /);
     t.match(busy.received().toLowerCase(), '\r\nconnection: close\r\n');
   },
 );
+
+t.test('with SHUTDOWN_DELAY everything is answered while /readyz tells of the end', async (t) => {
+  const { url: DATABASE_URL } = await createTestDatabase(t);
+  for (const WORKERS of ['1', '2']) {
+    const env = { DATABASE_URL, WORKERS, SHUTDOWN_DELAY: '4' };
+    const server = await serve(t, { env });
+    const kept = dial(server.url);
+    await once(kept.socket, 'connect');
+    const toldAt = performance.now();
+    const code = server.stop();
+    const readiness = async () => (await fetch(`${server.url}/readyz`)).status;
+    await until(async () => (await readiness()) === 503);
+    await delay(200);
+    for (let n = 0; n < 8; n++) t.equal(await readiness(), 503, 'on every worker');
+    kept.socket.write(head + body);
+    const [answer] = await Promise.all([
+      post(`${server.url}/token`, { grant_type: 'x' }),
+      kept.closed,
+    ]);
+    for (const [status, connection] of [
+      [answer.status, answer.headers.get('connection')],
+      [Number(kept.received().slice(9, 12)), /^connection: (.*)\r$/im.exec(kept.received())?.[1]],
+    ]) {
+      // Nobody of that name exists here: what counts is that the server has looked.
+      t.strictSame([status, connection], [401, 'close']);
+    }
+    t.equal(await code, 0);
+    t.ok(performance.now() - toldAt >= 4000, 'waits as long as it was told to');
+  }
+});
 
 t.test(
   'a request that never comes whole is waited for no longer than at other times',
