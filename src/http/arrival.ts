@@ -59,9 +59,11 @@ export function checkOnArrival(
   });
   // Whoever was in flight when the end began is answered, and must not keep the connection.
   app.addHook('onSend', (request, reply, payload, done) => {
-    if (ending.isTold()) reply.header('connection', 'close');
-    if (reply.getHeader('connection') !== 'close') done(null, payload);
-    else readToEnd(request.raw, () => done(null, payload));
+    const isTold = ending.isTold();
+    if (isTold) reply.header('connection', 'close');
+    // Fastify closes the connection of a body that is too long.
+    if (isTold || reply.statusCode === 413) readToEnd(request.raw, () => done(null, payload));
+    else done(null, payload);
   });
 }
 
