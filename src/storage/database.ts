@@ -128,13 +128,22 @@ type StatementTimeouts = Pick<DatabaseOptions, 'statementTimeoutSeconds' | 'lock
 const deadlineSeconds = ({ statementTimeoutSeconds }: StatementTimeouts): number =>
   statementTimeoutSeconds + 1;
 
-/** Prepares a new connection: its settings, and a deadline for every query. */
-export function prepareConnection(
+/**
+ * Prepares a new connection: its settings, and a deadline for every query.
+ *
+ * @throws TemporarilyUnavailable on a standby. What still leads there after a switchover would stay in the pool
+ *   when the address is the new primary's; no server becomes a standby while it has connections
+ */
+export async function prepareConnection(
   client: pg.ClientBase,
   timeouts: StatementTimeouts,
-): Promise<unknown> {
+): Promise<void> {
   setQueryDeadline(client, deadlineSeconds(timeouts));
-  return client.query(connectionSettings(timeouts));
+  await client.query(connectionSettings(timeouts));
+  const { rows } = await client.query<{ isStandby: boolean }>(
+    'select pg_is_in_recovery() as "isStandby"',
+  );
+  if (rows[0]?.isStandby) throw new TemporarilyUnavailable('database is a standby');
 }
 
 /**
