@@ -2,6 +2,7 @@
 import pg from 'pg';
 import { type Database, prepareConnection, runOn } from './database.ts';
 import { IDLE_CONNECTION_MILLISECONDS } from './orm.ts';
+import { PoolClient } from './pool-client.ts';
 
 export interface LoginPoolOptions {
   readonly databaseUrl: string;
@@ -29,6 +30,7 @@ export function openLoginPool(options: LoginPoolOptions): LoginPool {
   };
   const pool = new pg.Pool({
     connectionString: databaseUrl,
+    Client: PoolClient,
     max: maximumConnections,
     idleTimeoutMillis: IDLE_CONNECTION_MILLISECONDS,
     application_name: 'heirloom',

@@ -4,6 +4,7 @@ import { defineConfig } from '@mikro-orm/postgresql';
 import type { ClientBase, Pool } from 'pg';
 import { migrations } from '../../migrations/index.ts';
 import { entities } from './entities.ts';
+import { PoolClient } from './pool-client.ts';
 
 /**
  * How long a connection is kept that nobody needs. After that its next request would wait for a handshake,
@@ -35,6 +36,7 @@ export function ormConfig(options: OrmOptions) {
     driverOptions: {
       // The mapper reads host, user and database from the URL and leaves out the rest: `sslmode` above all.
       connectionString: options.databaseUrl,
+      Client: PoolClient,
       connectionTimeoutMillis: options.acquireTimeoutSeconds * 1000,
       application_name: 'heirloom',
       ...(options.onConnect && { onConnect: options.onConnect }),

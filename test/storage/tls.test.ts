@@ -1,12 +1,18 @@
 /** What DATABASE_URL says about TLS holds for every connection that is made to it. */
+import { renameSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MikroORM } from '@mikro-orm/postgresql';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../src/config.ts';
-import { openDatabase } from '../../src/storage/database.ts';
+import { TemporarilyUnavailable } from '../../src/oauth/errors.ts';
+import { type Database, openDatabase } from '../../src/storage/database.ts';
 import { openLoginPool } from '../../src/storage/login-pool.ts';
 import { migrate } from '../../src/storage/migrate.ts';
 import { ormConfig } from '../../src/storage/orm.ts';
+import { createTestDatabase } from '../support/database.ts';
+import { temporaryDirectory } from '../support/process.ts';
 
 /** PostgreSQL's protocol, "SSLRequest": eight bytes before anything else is said. */
 const SSL_REQUEST = '0000000804d2162f';
@@ -70,4 +76,45 @@ for (const [name, open] of Object.entries(openers)) {
     await t.rejects(open(`${url}?sslmode=require&sslrootcert=/nonexistent`));
     t.strictSame(firstBytes, [], 'without its certificates nothing is sent');
   });
+}
+
+/** What hot paths and logins have in common. */
+const pools: Readonly<
+  Record<string, (databaseUrl: string) => Promise<Pick<Database, 'run' | 'close'>>>
+> = {
+  'the pool of the hot paths': (databaseUrl) =>
+    openDatabase({ ...loadConfig({}), databaseUrl, maximumConnections: 2 }),
+  'the pool of logins': async (databaseUrl) =>
+    openLoginPool({ databaseUrl, maximumConnections: 2, deadlineSeconds: 5 }),
+};
+
+for (const [name, open] of Object.entries(pools)) {
+  t.test(
+    `certificates that are away for a while fail requests, and no process: ${name}`,
+    async (t) => {
+      const { url, inspect } = await createTestDatabase(t);
+      const file = join(temporaryDirectory(t), 'authority.crt');
+      writeFileSync(file, '');
+      // Read all the same; the server of the tests has no TLS.
+      const pool = await open(`${url}?sslmode=disable&sslrootcert=${file}`);
+      t.teardown(() => pool.close());
+      const sleep = { name: 'sleep', text: 'select pg_sleep(4)' };
+      const ended = [pool.run(sleep, []), pool.run(sleep, [])];
+      const waiting = [pool.run(statement, []), pool.run(statement, [])];
+      const all = Promise.allSettled([...ended, ...waiting]);
+      await delay(500);
+      renameSync(file, `${file}.away`);
+      await inspect.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and query = $1`,
+        [sleep.text],
+      );
+      t.match(await all, [
+        ...ended.map(() => ({ status: 'rejected', reason: TemporarilyUnavailable })),
+        ...waiting.map(() => ({ status: 'rejected', reason: { cause: { code: 'ENOENT' } } })),
+      ]);
+      renameSync(`${file}.away`, file);
+      t.match(await pool.run(statement, []), [{}], 'and are read again');
+    },
+  );
 }
