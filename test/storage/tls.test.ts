@@ -102,13 +102,19 @@ for (const [name, open] of Object.entries(pools)) {
       const ended = [pool.run(sleep, []), pool.run(sleep, [])];
       const waiting = [pool.run(statement, []), pool.run(statement, [])];
       const all = Promise.allSettled([...ended, ...waiting]);
-      await delay(500);
+      const asleep = async () => {
+        const { rows } = await inspect.query<{ pid: number }>(
+          `select pid from pg_stat_activity
+           where datname = current_database() and query = $1 and state = 'active'`,
+          [sleep.text],
+        );
+        return rows.map(({ pid }) => pid);
+      };
+      while ((await asleep()).length < ended.length) await delay(20);
       renameSync(file, `${file}.away`);
-      await inspect.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = current_database() and query = $1`,
-        [sleep.text],
-      );
+      await inspect.query('select pg_terminate_backend(pid) from unnest($1::int[]) pid', [
+        await asleep(),
+      ]);
       t.match(await all, [
         ...ended.map(() => ({ status: 'rejected', reason: TemporarilyUnavailable })),
         ...waiting.map(() => ({ status: 'rejected', reason: { cause: { code: 'ENOENT' } } })),
