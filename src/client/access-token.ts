@@ -3,7 +3,6 @@ import type { TokenResponse } from './authorization-server.ts';
 
 export interface AccessToken {
   readonly text: string;
-  readonly scope: readonly string[];
   /** By `performance.now()`, from the moment before it was asked for: the server's clock never counts. */
   readonly expiresAtMilliseconds: number;
   /** From here on the next one is fetched while this one is still good. */
@@ -14,16 +13,11 @@ export interface AccessToken {
 const MAXIMUM_RENEWAL_MARGIN_MILLISECONDS = 60_000;
 
 /** @param lifeMilliseconds what is left of the token's life, counted from `now` */
-export function accessToken(
-  { text, scope }: Pick<AccessToken, 'text' | 'scope'>,
-  lifeMilliseconds: number,
-  now: number,
-): AccessToken {
+export function accessToken(text: string, lifeMilliseconds: number, now: number): AccessToken {
   const margin = Math.min(MAXIMUM_RENEWAL_MARGIN_MILLISECONDS, lifeMilliseconds / 4);
   const expiresAtMilliseconds = now + lifeMilliseconds;
   return {
     text,
-    scope,
     expiresAtMilliseconds,
     renewAtMilliseconds: expiresAtMilliseconds - margin,
   };
@@ -31,9 +25,9 @@ export function accessToken(
 
 /** @param askedAt by `performance.now()`: the time that the answer took counts as lived */
 export const fromResponse = (
-  { accessToken: text, scope, expiresInSeconds }: TokenResponse,
+  { accessToken: text, expiresInSeconds }: TokenResponse,
   askedAt: number,
-): AccessToken => accessToken({ text, scope }, expiresInSeconds * 1000, askedAt);
+): AccessToken => accessToken(text, expiresInSeconds * 1000, askedAt);
 
 /** Characters that hold nothing but the family's 128 bits; the next one shares its bits with the secret. */
 const FAMILY_CHARACTERS = 21;

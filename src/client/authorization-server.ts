@@ -18,7 +18,6 @@ export interface TokenResponse {
   readonly accessToken: string;
   readonly expiresInSeconds: number;
   readonly refreshToken: string | undefined;
-  readonly scope: readonly string[];
 }
 
 export type FormParameters = Readonly<Record<string, string | undefined>>;
@@ -110,10 +109,7 @@ function parse(text: string): unknown {
 
 function readTokenResponse(body: unknown): TokenResponse | undefined {
   if (typeof body !== 'object' || body === null) return undefined;
-  const { access_token, token_type, expires_in, refresh_token, scope } = body as Record<
-    string,
-    unknown
-  >;
+  const { access_token, token_type, expires_in, refresh_token } = body as Record<string, unknown>;
   if (typeof access_token !== 'string' || access_token === '') return undefined;
   // RFC 6749 §7.1: a client must not use a type that it does not understand.
   if (typeof token_type !== 'string' || token_type.toLowerCase() !== 'bearer') return undefined;
@@ -123,7 +119,6 @@ function readTokenResponse(body: unknown): TokenResponse | undefined {
     accessToken: access_token,
     expiresInSeconds,
     refreshToken: typeof refresh_token === 'string' ? refresh_token : undefined,
-    scope: typeof scope === 'string' ? scope.split(' ') : [],
   };
 }
 

@@ -114,12 +114,11 @@ export function ofSameLogin(stale: string, token: AccessToken): AccessToken {
 
 const isFresh = (token: AccessToken): boolean => performance.now() < token.renewAtMilliseconds;
 
-const fromShared = ({ lifeMilliseconds, ...token }: SharedToken): AccessToken =>
-  accessToken(token, lifeMilliseconds, performance.now());
+const fromShared = ({ text, lifeMilliseconds }: SharedToken): AccessToken =>
+  accessToken(text, lifeMilliseconds, performance.now());
 
 /** What other tabs are told of a token: what is left of its life, for their clocks begin elsewhere. */
-export const toShared = ({ text, scope, expiresAtMilliseconds }: AccessToken): SharedToken => ({
+export const toShared = ({ text, expiresAtMilliseconds }: AccessToken): SharedToken => ({
   text,
-  scope,
   lifeMilliseconds: expiresAtMilliseconds - performance.now(),
 });

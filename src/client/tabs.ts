@@ -7,7 +7,6 @@
 
 export interface SharedToken {
   readonly text: string;
-  readonly scope: readonly string[];
   readonly lifeMilliseconds: number;
 }
 

@@ -17,7 +17,6 @@ const settle = () => pause(30);
 
 interface Shared {
   readonly text: string;
-  readonly scope: readonly string[];
   readonly lifeMilliseconds: number;
 }
 
@@ -80,7 +79,7 @@ function scene(t: Test, expiresInSeconds = 3600) {
     /** A token that another tab has; sent a while ago, or by a clock that is ahead if negative. */
     token: (text: string, lifeMilliseconds = HOUR, agoMilliseconds = 0): Message => ({
       kind: 'token',
-      token: { text, scope: [], lifeMilliseconds },
+      token: { text, lifeMilliseconds },
       sentAt: Date.now() - agoMilliseconds,
     }),
   };
@@ -137,7 +136,7 @@ t.test('tokens of another make, which name no login, are renewed like any other'
 
 t.test('a login that a frozen tab hears of late has grown old meanwhile', async (t) => {
   const { client, asked, say } = scene(t);
-  const token = { text: second, scope: [], lifeMilliseconds: HOUR };
+  const token = { text: second, lifeMilliseconds: HOUR };
   await say({ kind: 'login', token, sentAt: Date.now() - HOUR });
   t.equal(client.isSignedIn, true);
   t.equal(await client.accessToken(), first);
@@ -206,7 +205,7 @@ t.test('a refresh is believed by nobody when somebody signs out or in meanwhile'
   onRequest(() =>
     say({
       kind: 'login',
-      token: { text: foreign, scope: [], lifeMilliseconds: HOUR },
+      token: { text: foreign, lifeMilliseconds: HOUR },
       sentAt: Date.now(),
     }),
   );

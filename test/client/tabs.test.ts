@@ -150,7 +150,7 @@ t.test('a token that an API has refused is not taken back from another tab', asy
   t.teardown(() => other.close());
   // By its clock the token lives longer.
   other.onmessage = () => {
-    const token = { text: refused, scope: [], lifeMilliseconds: 10_000_000 };
+    const token = { text: refused, lifeMilliseconds: 10_000_000 };
     other.postMessage({ kind: 'token', token, sentAt: Date.now() });
   };
   network.loss = ({ what, headers }) => {
