@@ -225,6 +225,20 @@ t.test('a logout in another tab does not keep this one from repeating its own', 
   t.strictSame(asked.slice(1), ['/revoke ', '/revoke ']);
 });
 
+t.test('a login survives what another tab says of the session before it', async (t) => {
+  for (const isOldOneShown of [true, false]) {
+    const { client, login, onRequest, say, asked, signedOut } = scene(t);
+    if (isOldOneShown) await login();
+    asked.length = 0;
+    onRequest(() => say({ kind: 'signed-out', reason: 'ended' }));
+    await login();
+    t.equal(client.isSignedIn, true);
+    t.equal(await client.accessToken(), first);
+    t.strictSame(asked, ['/token password'], 'nothing is taken back');
+    t.strictSame(signedOut, isOldOneShown ? ['ended'] : []);
+  }
+});
+
 t.test(
   'a login that was called off while it waited for another tab sends no password',
   async (t) => {
