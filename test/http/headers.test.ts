@@ -201,6 +201,8 @@ t.test('HDR-04 RFC 6749 §5.2: every failure is a JSON object with an error', as
     const comeBack = answer.headers.get('retry-after');
     if (status === 429 || status === 503) t.match(comeBack, /^[1-9]\d*$/, why);
     else t.equal(comeBack, null, why);
+    // RFC 9110 §6.6.1: also what Node refuses before there is a request.
+    t.match(answer.headers.get('date'), / GMT$/, why);
   }
   const statuses = new Set(failures.map(({ status }) => status));
   t.strictSame([...statuses].sort(), [400, 401, 404, 405, 408, 413, 415, 429, 431, 500, 501, 503]);
