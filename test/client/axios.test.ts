@@ -1,5 +1,6 @@
 /** What an app that uses axios gets back from the token client, and does with it. */
 import type { RequestListener } from 'node:http';
+import { Readable } from 'node:stream';
 import axios, { type AxiosError } from 'axios';
 import t, { type Test } from 'tap';
 import { listen } from '../resource-server/apis.ts';
@@ -78,6 +79,40 @@ t.test('a request that the app has led elsewhere brings no new token there', asy
   t.equal(refusals, 1);
   t.equal(client.network.count('/token refresh_token'), 0);
 });
+
+t.test(
+  'a request waits for a token no longer than its caller, wherever it needs one',
+  async (t) => {
+    const refuse: RequestListener = (_request, response) => void response.writeHead(401).end();
+    const callers = {
+      signal: () => ({ signal: AbortSignal.timeout(1000) }),
+      timeout: () => ({ timeout: 1000 }),
+    };
+    const late = () => new Promise((resolve) => setTimeout(resolve, 20_000, 'late').unref());
+    for (const [name, options] of Object.entries(callers)) {
+      // What is asked for here is never answered.
+      const expired = await scene(t, refuse, 0);
+      expired.client.attachToAxios(expired.http);
+      expired.client.network.loss = () => new Promise(() => {});
+      const error = await Promise.race([failure(expired.http.get('/notes', options())), late()]);
+      if (name === 'signal') t.ok(axios.isCancel(error), 'cancelled, as axios has it');
+      else t.match(error, { name: 'UnavailableError' });
+      t.strictSame(expired.asked, []);
+
+      const refused = await scene(t, refuse);
+      refused.client.attachToAxios(refused.http);
+      refused.client.network.loss = ({ what }) =>
+        what.startsWith('/token') ? new Promise(() => {}) : undefined;
+      const upload = failure(refused.http.post('/notes', Readable.from(['x']), options()));
+      t.not(
+        await Promise.race([upload, late()]),
+        'late',
+        `a stream, which is not sent again: ${name}`,
+      );
+      t.equal(refused.asked.length, 1);
+    }
+  },
+);
 
 t.test('every timeout that axios takes will do', async (t) => {
   const { client, http } = await scene(t, (_request, response) => void response.end('{}'));

@@ -34,12 +34,16 @@ function scene(t: Test, expiresInSeconds = 3600) {
   const asked: string[] = [];
   const signedOut: SignOutReason[] = [];
   let answer = async (_what: string): Promise<void> => {};
+  let told = () => {};
   const client = createTokenClient({
     authorizationServer: 'http://auth.example',
     clientId,
     delivery: 'cookie',
     apiOrigins: [],
-    onSignedOut: (reason) => signedOut.push(reason),
+    onSignedOut: (reason) => {
+      signedOut.push(reason);
+      told();
+    },
     fetch: async (input, init) => {
       const { pathname } = new URL(String(input));
       const what = [pathname, new URLSearchParams(String(init?.body)).get('grant_type')].join(' ');
@@ -71,6 +75,9 @@ function scene(t: Test, expiresInSeconds = 3600) {
     login: () => client.login({ username: 'alice', password: 'secret' }),
     onRequest(work: typeof answer) {
       answer = work;
+    },
+    onSignedOut(work: typeof told) {
+      told = work;
     },
     async say(message: Message) {
       channel.postMessage(message);
@@ -223,6 +230,19 @@ t.test('a logout in another tab does not keep this one from repeating its own', 
   });
   await client.logout();
   t.strictSame(asked.slice(1), ['/revoke ', '/revoke ']);
+});
+
+t.test('an app that shows its login at once does not lose what comes of it', async (t) => {
+  const { client, login, onSignedOut, asked } = scene(t);
+  await login();
+  let next: Promise<void> | undefined;
+  onSignedOut(() => {
+    next = login();
+  });
+  await client.logout();
+  await next;
+  t.strictSame(asked, ['/token password', '/revoke ', '/token password']);
+  t.equal(client.isSignedIn, true);
 });
 
 t.test('a login survives what another tab says of the session before it', async (t) => {
