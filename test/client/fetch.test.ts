@@ -34,14 +34,22 @@ t.test('whoever aborts does not wait for another token either', async (t) => {
     'in a request': (signal) => [new Request(`${API}/notes`, { signal })],
   };
   for (const [name, build] of Object.entries(withSignal)) {
-    const controller = new AbortController();
-    const client = await scene(t, refusal, () => {
-      controller.abort();
-      return never;
-    });
-    const outcome = client.fetch(...build(controller.signal)).catch((error) => error);
-    const late = new Promise((resolve) => setTimeout(resolve, 20_000, 'late').unref());
-    t.match(await Promise.race([outcome, late]), { name: 'AbortError' }, name);
+    for (const when of ['with the refusal', 'while a token is fetched']) {
+      const controller = new AbortController();
+      const answer = () => {
+        if (when === 'with the refusal') controller.abort();
+        return refusal();
+      };
+      const onRefresh = () => {
+        controller.abort();
+        return never;
+      };
+      const client = await scene(t, answer, onRefresh);
+      const outcome = client.fetch(...build(controller.signal)).catch((error) => error);
+      const late = new Promise((resolve) => setTimeout(resolve, 20_000, 'late').unref());
+      const first = await Promise.race([outcome, late]);
+      t.match(first, { name: 'AbortError' }, `${name}, ${when}`);
+    }
   }
 });
 

@@ -72,7 +72,13 @@ t.test(
       .filter(({ event }) => event === 'rate_limited');
     const unwritten = lines.reduce((sum, each) => sum + each.unwritten, 0);
     t.equal(lines.length + unwritten, 7, 'and how many there were');
-    t.equal((await login(server, from, 'C1')).status, 401, 'another client');
+    await server.dependencies.clients.create({
+      clientId: 'P2',
+      clientType: 'public',
+      grantTypes: ['password'],
+      scope: ['read'],
+    });
+    t.equal((await login(server, from, 'P2')).status, 400, 'another client');
     t.equal(
       (await login(server, { 'x-forwarded-for': '203.0.113.8' })).status,
       400,
