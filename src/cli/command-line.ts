@@ -162,9 +162,9 @@ function messageOf(error: unknown): string {
     error instanceof AdministrationError ||
     error instanceof StartUpError;
   if (isForPeople) return error.message;
-  const trouble = databaseTroubleOf(error);
-  if (trouble !== undefined) return trouble;
   const code = (error as { code?: unknown }).code;
   if (code === '42P01') return 'The database has no tables yet: run heirloom migrate.';
+  const trouble = databaseTroubleOf(error);
+  if (trouble !== undefined) return trouble;
   return `Failed: ${error instanceof Error ? error.name : 'unknown error'}${code ? ` ${code}` : ''}`;
 }
