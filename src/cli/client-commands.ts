@@ -118,6 +118,23 @@ export const clientCommands: readonly Command[] = [
     },
   },
   {
+    name: 'client secrets',
+    usage: 'ID',
+    summary: "List when a client's secrets were made and last used, and when they end",
+    options: {},
+    positionals: one,
+    async run(given, { clients }) {
+      const rows = (await clients.listSecrets(idOf(given))).map(
+        ({ createdAt, lastUsedAt, expiresAt }) => ({
+          created_at: createdAt,
+          last_used_at: lastUsedAt,
+          expires_at: expiresAt,
+        }),
+      );
+      return { json: rows, text: table(rows, 'There are no secrets.') };
+    },
+  },
+  {
     name: 'client disable',
     usage: 'ID',
     summary: 'Refuse a client and suspend its tokens',

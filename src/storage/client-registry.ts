@@ -43,6 +43,15 @@ export interface RegisteredClient extends ClientSettings {
   readonly disabledAt: Date | null;
 }
 
+/** A client's secret, as much as may be told of it. */
+export interface RegisteredSecret {
+  readonly createdAt: Date;
+  /** To the minute; null if it never was. */
+  readonly lastUsedAt: Date | null;
+  /** Null while it has not been rotated. */
+  readonly expiresAt: Date | null;
+}
+
 /** How long the old secret of a client lives beside the new one, unless said otherwise. */
 export const SECRET_OVERLAP_SECONDS = 24 * 60 * 60;
 
@@ -56,6 +65,8 @@ export interface ClientRegistry {
   update(clientId: string, changes: Partial<ClientSettings>): Promise<RegisteredClient>;
   /** Adds a secret; those before it expire after the overlap. */
   rotateSecret(clientId: string, overlapSeconds: number): Promise<{ clientSecret: string }>;
+  /** The secrets that are accepted, the newest first; a public client has none. */
+  listSecrets(clientId: string): Promise<RegisteredSecret[]>;
   /** Refuses the client and suspends its tokens until it is enabled again. */
   disable(clientId: string): Promise<RegisteredClient>;
   enable(clientId: string): Promise<RegisteredClient>;
@@ -166,6 +177,26 @@ export function createClientRegistry(
         await em.insert(ClientSecretEntity, { client, digest: digest(clientSecret) });
       });
       return { clientSecret };
+    },
+
+    async listSecrets(clientId) {
+      await find(clientId);
+      const isAccepted = [
+        { expiresAt: null },
+        { expiresAt: { $gt: raw<Date>('clock_timestamp()') } },
+      ];
+      const secrets = await orm.em
+        .fork()
+        .find(
+          ClientSecretEntity,
+          { client: { clientId, deletedAt: null }, $or: isAccepted },
+          { orderBy: { createdAt: 'desc' } },
+        );
+      return secrets.map(({ createdAt, lastUsedAt, expiresAt }) => ({
+        createdAt: createdAt as Date,
+        lastUsedAt: lastUsedAt ?? null,
+        expiresAt: expiresAt ?? null,
+      }));
     },
 
     disable: (clientId) => change(clientId, { disabledAt: raw('clock_timestamp()') }),

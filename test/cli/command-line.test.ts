@@ -6,7 +6,7 @@ import { runCommandLine } from '../../src/cli/command-line.ts';
 import { version } from '../../src/version.ts';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
-import { heirloom, LAUNCHER, type RunOptions, run, serve } from '../support/process.ts';
+import { heirloom, LAUNCHER, type RunOptions, run, serve, until } from '../support/process.ts';
 
 const { url: databaseUrl, inspect } = await createTestDatabase(t);
 const env = { DATABASE_URL: databaseUrl };
@@ -86,10 +86,20 @@ t.test(
       post(`${server.url}/introspect`, { client_id: 'api', client_secret: secret, token: 'x' });
     const rotated = await json(['client', 'rotate-secret', 'api']);
     t.equal((await ask(created.client_secret)).status, 200, 'the old secret works meanwhile');
+    const secrets = () => json(['client', 'secrets', 'api']);
+    t.match(await secrets(), [
+      { created_at: String, last_used_at: null, expires_at: null },
+      { created_at: String, expires_at: String },
+    ]);
     t.equal((await ask(rotated.client_secret)).status, 200);
+    const isUsed = ({ last_used_at }: { last_used_at: unknown }) =>
+      typeof last_used_at === 'string';
+    await until(async () => (await secrets()).every(isUsed));
+    t.notMatch(JSON.stringify(await secrets()), /hcs_|[0-9a-f]{64}/);
     const again = await json(['client', 'rotate-secret', 'api', '--overlap', '0']);
     t.equal((await ask(created.client_secret)).status, 401);
     t.equal((await ask(rotated.client_secret)).status, 401);
+    t.match(await secrets(), [{ last_used_at: null, expires_at: null }]);
     t.equal((await ask(again.client_secret)).status, 200);
     await json(['client', 'disable', 'api']);
     t.equal((await ask(again.client_secret)).status, 401);
