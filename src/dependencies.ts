@@ -18,6 +18,7 @@ import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from './storage/embedded-postgres.ts';
+import { createEventRegistry, type EventRegistry } from './storage/event-registry.ts';
 import { createFailureCounters, uncounted } from './storage/failure-counters.ts';
 import { openLoginPool } from './storage/login-pool.ts';
 import { migrate } from './storage/migrate.ts';
@@ -43,6 +44,7 @@ export interface Dependencies {
   readonly clients: ClientRegistry;
   readonly resourceOwners: ResourceOwnerRegistry;
   readonly sessions: SessionRegistry;
+  readonly events: EventRegistry;
   /** Names of the migrations that were applied on the way. */
   readonly appliedMigrations: readonly string[];
   /** Closes the pool, and the embedded PostgreSQL unless somebody else uses it. */
@@ -127,6 +129,7 @@ function compose(
     clients: createClientRegistry(database, cookies),
     resourceOwners: createResourceOwnerRegistry(database, passwords),
     sessions: createSessionRegistry(database),
+    events: createEventRegistry(database),
     async close() {
       redis?.close();
       await loginPool.close();

@@ -11,6 +11,7 @@ import { databaseTroubleOf } from '../storage/database.ts';
 import { version } from '../version.ts';
 import { clientCommands } from './client-commands.ts';
 import { type Command, type CommandArguments, type CommandResult, UsageError } from './command.ts';
+import { eventCommands } from './event-commands.ts';
 import { type CommandDescription, commandsAbout, helpText } from './help.ts';
 import { maintenanceCommands } from './maintenance-commands.ts';
 import { sessionCommands } from './session-commands.ts';
@@ -30,7 +31,13 @@ const patience = {
   lockTimeoutSeconds: 10,
 } satisfies Partial<Config>;
 
-const commands = [...maintenanceCommands, ...clientCommands, ...userCommands, ...sessionCommands];
+const commands = [
+  ...maintenanceCommands,
+  ...clientCommands,
+  ...userCommands,
+  ...sessionCommands,
+  ...eventCommands,
+];
 
 const descriptions: readonly CommandDescription[] = [
   { name: 'serve', usage: '', summary: 'Answer requests (what npm start does)' },
