@@ -6,7 +6,7 @@ import {
   type SignOutReason,
   UnavailableError,
 } from '../../src/client/client.ts';
-import { pause } from './network.ts';
+import { pause, rejection } from './network.ts';
 
 /** Access tokens of two logins; the ends differ. */
 const tokenOf = (login: string, end: string) => `hat_${login.repeat(21)}${end.repeat(20)}`;
@@ -91,12 +91,6 @@ function scene(t: Test, expiresInSeconds = 3600) {
     }),
   };
 }
-
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 
 t.test(
   'a token that another tab offers is taken if it is newer and of the same login',

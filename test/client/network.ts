@@ -7,6 +7,7 @@ import {
   type TokenClientOptions,
 } from '../../src/client/client.ts';
 import { APP_ORIGIN } from '../support/browser.ts';
+import { introspect } from '../support/fixtures.ts';
 import type { TestServer } from '../support/server.ts';
 
 export interface Sent {
@@ -148,3 +149,23 @@ export async function families({ inspect }: TestServer) {
 
 export const pause = (milliseconds: number) =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** What a promise was rejected with; undefined if it was not. */
+export const rejection = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+/** Registers an API that may ask about any token, and answers how it asks whether one is good. */
+export async function registerReader(
+  server: TestServer,
+): Promise<(token: string) => Promise<boolean>> {
+  const { clientSecret } = await server.dependencies.clients.create({
+    clientId: 'any',
+    clientType: 'confidential',
+    introspectionRight: 'any',
+  });
+  const reader = { id: 'any', secret: clientSecret as string };
+  return async (token) => (await introspect(server, reader, token)).body.active;
+}

@@ -1,26 +1,22 @@
 /** What a login, a refresh and a logout come to when another of them is under way. */
 import t from 'tap';
 import { memoryRefreshTokenStore, SignedOutError } from '../../src/client/client.ts';
-import { ALICE_PASSWORD, createCast, introspect } from '../support/fixtures.ts';
+import { ALICE_PASSWORD, createCast } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
-import { createNetwork, families, pause, startClient, type TestClient } from './network.ts';
+import {
+  createNetwork,
+  families,
+  pause,
+  registerReader,
+  rejection,
+  startClient,
+  type TestClient,
+} from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 await createCast(server);
-const any = await server.dependencies.clients.create({
-  clientId: 'any',
-  clientType: 'confidential',
-  introspectionRight: 'any',
-});
-const reader = { id: 'any', secret: any.clientSecret as string };
+const isActive = await registerReader(server);
 const alice = { username: 'alice', password: ALICE_PASSWORD };
-
-const isActive = async (token: string) => (await introspect(server, reader, token)).body.active;
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 
 t.test('a store that is slow to say that it is empty does not end the login since', async (t) => {
   const store = memoryRefreshTokenStore();

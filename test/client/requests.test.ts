@@ -11,7 +11,7 @@ import { createTokenGuard } from '../../src/resource-server/resource-server.ts';
 import { listen } from '../resource-server/apis.ts';
 import { ALICE_PASSWORD, createCast, revoke } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
-import { pause, startClient, type TestClient } from './network.ts';
+import { pause, rejection, startClient, type TestClient } from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 const { p1 } = await createCast(server);
@@ -66,14 +66,16 @@ const login = async (client: TestClient) => {
   return client.accessToken();
 };
 
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 const { fetch: plainFetch } = globalThis;
 const refreshes = (client: TestClient) => client.network.count('/token refresh_token');
+const posts = {
+  fetch: (client: TestClient, url: string) => client.fetch(url, { method: 'POST', body: 'x' }),
+  axios: (client: TestClient, url: string) => {
+    const http = axios.create();
+    client.attachToAxios(http);
+    return http.post(url, 'x');
+  },
+};
 
 t.test('an API gets the token, any other host does not', async (t) => {
   const own = await echo(t);
@@ -381,18 +383,10 @@ t.test('a refusal that comes after the logout brings nobody back', async (t) => 
     await rejection(client.logout());
     response.writeHead(401).end();
   });
-  const senders = {
-    fetch: () => client.fetch(url, { method: 'POST', body: 'x' }),
-    axios: () => {
-      const http = axios.create();
-      client.attachToAxios(http);
-      return http.post(url, 'x');
-    },
-  };
-  for (const [name, send] of Object.entries(senders)) {
+  for (const [name, send] of Object.entries(posts)) {
     client = startClient(t, server, { apiOrigins: [url], patienceSeconds: 0.1 });
     await login(client);
-    t.type(await rejection(send()), SignedOutError, name);
+    t.type(await rejection(send(client, url)), SignedOutError, name);
     t.equal(client.isSignedIn, false);
     t.equal(refreshes(client), 0);
     t.equal(asked.splice(0).length, 1);
@@ -408,18 +402,10 @@ t.test('a request of one person is not repeated as somebody else', async (t) => 
     await client.login(dave);
     response.writeHead(401).end();
   });
-  const senders = {
-    fetch: () => client.fetch(url, { method: 'POST', body: 'x' }),
-    axios: () => {
-      const http = axios.create();
-      client.attachToAxios(http);
-      return http.post(url, 'x');
-    },
-  };
-  for (const [name, send] of Object.entries(senders)) {
+  for (const [name, send] of Object.entries(posts)) {
     client = startClient(t, server, { apiOrigins: [url], fetch: plainFetch });
     const token = await login(client);
-    t.type(await rejection(send()), SignedOutError, name);
+    t.type(await rejection(send(client, url)), SignedOutError, name);
     t.strictSame(asked.splice(0), [`Bearer ${token}`]);
     t.ok(client.isSignedIn, 'and dave goes on');
   }

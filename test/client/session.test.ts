@@ -9,26 +9,21 @@ import {
 } from '../../src/client/client.ts';
 import { ALICE_PASSWORD, createCast, introspect, revoke } from '../support/fixtures.ts';
 import { startServer } from '../support/server.ts';
-import { createNetwork, families, pause, startClient } from './network.ts';
+import {
+  createNetwork,
+  families,
+  pause,
+  registerReader,
+  rejection,
+  startClient,
+} from './network.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
 const { c1, p1 } = await createCast(server);
-const any = await server.dependencies.clients.create({
-  clientId: 'any',
-  clientType: 'confidential',
-  introspectionRight: 'any',
-});
-const reader = { id: 'any', secret: any.clientSecret as string };
+const isActive = await registerReader(server);
 const alice = { username: 'alice', password: ALICE_PASSWORD };
 
 const generation = async () => (await families(server)).at(-1)?.generation;
-const isActive = async (token: string) => (await introspect(server, reader, token)).body.active;
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 t.test('a login gives a token that is kept and renewed', async (t) => {
   const client = startClient(t, server, { clientId: c1.id, clientSecret: c1.secret });
   t.equal(client.isSignedIn, false);

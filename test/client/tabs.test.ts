@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap';
 import { SignedOutError } from '../../src/client/client.ts';
 import { cookieNameOf } from '../support/browser.ts';
-import { ALICE_PASSWORD, createCast, introspect } from '../support/fixtures.ts';
+import { ALICE_PASSWORD, createCast } from '../support/fixtures.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import {
   createNetwork,
@@ -13,6 +13,8 @@ import {
   type Network,
   pause,
   registerApp,
+  registerReader,
+  rejection,
   startClient,
   type TestClient,
 } from './network.ts';
@@ -33,26 +35,15 @@ async function startBrowser(t: Test): Promise<Browser> {
   await createCast(server);
   await server.dependencies.resourceOwners.create(dave.username, dave.password);
   await registerApp(server);
-  const { clientSecret } = await server.dependencies.clients.create({
-    clientId: 'any',
-    clientType: 'confidential',
-    introspectionRight: 'any',
-  });
-  const reader = { id: 'any', secret: clientSecret as string };
+  const isActive = await registerReader(server);
   const network = createNetwork();
   return {
     server,
     network,
     tab: () => startClient(t, server, { delivery: 'cookie' }, network),
-    isActive: async (token) => (await introspect(server, reader, token)).body.active,
+    isActive,
   };
 }
-
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 
 /** What the tabs of the app call their channel and their lock. */
 const channelOf = ({ url }: TestServer) => `heirloom ${url}/ web`;
