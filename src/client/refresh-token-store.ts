@@ -11,19 +11,25 @@ export interface RefreshTokenStore {
 }
 
 /**
- * Lets a store save one token at a time: of two that it is given at once the later one may be there first,
- * and the token of a session that is over would take the place of the next one's.
+ * Lets a store save one token at a time, and after the clearing that was asked for before: of two things that it
+ * is given at once the later one may be there first, and the token of a session that is over would take the place
+ * of the next one's, or its end take the next one's away. Clearing waits for nobody: a logout never hangs on a save.
  */
 export function saveInOrder(store: RefreshTokenStore): RefreshTokenStore {
-  let last: Promise<void> = Promise.resolve();
+  let last: Promise<unknown> = Promise.resolve();
   return {
     load: () => store.load(),
     save(refreshToken) {
       const save = () => store.save(refreshToken);
-      last = last.then(save, save);
-      return last;
+      const saved = last.then(save, save);
+      last = saved;
+      return saved;
     },
-    clear: () => store.clear(),
+    clear() {
+      const cleared = store.clear();
+      last = Promise.allSettled([last, cleared]);
+      return cleared;
+    },
   };
 }
 

@@ -133,6 +133,40 @@ t.test('a store that is slow at times keeps the token of the last login', async 
   t.equal(await store.load(), kept);
 });
 
+t.test('a store that is slow to clear keeps the token of the login since', async (t) => {
+  const store = memoryRefreshTokenStore();
+  const endings: Record<string, (client: TestClient) => Promise<unknown>> = {
+    'after a logout': (client) => client.logout(),
+    'after the end of a session': async (client) => client.resume(),
+  };
+  for (const [when, end] of Object.entries(endings)) {
+    let isClearing = false;
+    let release = () => {};
+    const later = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const client = startClient(t, server, {
+      refreshTokenStore: {
+        ...store,
+        async clear() {
+          isClearing = true;
+          await later;
+          await store.clear();
+        },
+      },
+    });
+    await store.save('hrt_unknown');
+    const ended = end(client);
+    while (!isClearing) await pause(5);
+    const login = client.login(alice);
+    await Promise.race([login, pause(200)]);
+    release();
+    await Promise.all([ended, login]);
+    t.type(await store.load(), 'string', when);
+    t.ok(client.isSignedIn, when);
+  }
+});
+
 t.test('a refresh whose token is being saved at the logout signs nobody in', async (t) => {
   const store = memoryRefreshTokenStore();
   let whileSaving = async () => {};
