@@ -6,4 +6,12 @@ export const loggerOptions = ({ logLevel }: Config) => ({
   level: logLevel,
   timestamp: () => `,"time":"${new Date().toISOString()}"`,
   base: null,
+  // Whoever logs an error as it is: what it carries beside these could be bound values of a statement.
+  serializers: { err: whatItIs },
 });
+
+/** Of whatever was thrown, which need not be an error at all. */
+function whatItIs(thrown: unknown): { type: string; message: string; stack: string } {
+  const { name = '', message = '', stack = '' } = Object(thrown) as Partial<Error>;
+  return { type: name, message, stack };
+}

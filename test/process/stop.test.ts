@@ -85,6 +85,27 @@ t.test('with SHUTDOWN_DELAY everything is answered while /readyz tells of the en
 });
 
 t.test(
+  'a crash on the way to the end says what it is and nothing of what it carries',
+  async (t) => {
+    const { url: DATABASE_URL } = await createTestDatabase(t);
+    // As a statement's failure does that nobody has caught.
+    const failure = "Object.assign(new Error('the crash'), { values: [process.env.CARRIED] })";
+    const crash = `process.on('SIGTERM', () => setTimeout(() => { throw ${failure}; }, 200))`;
+    const words = [
+      '--import',
+      `data:text/javascript,${encodeURIComponent(crash)}`,
+      LAUNCHER,
+      'serve',
+    ];
+    const env = { DATABASE_URL, SHUTDOWN_DELAY: '30', CARRIED: 'swordfish' };
+    const server = await serve(t, { env }, [process.execPath, ...words]);
+    t.equal(await server.stop(), 1);
+    t.match(server.output.stdout, 'the crash');
+    t.notMatch(server.output.stdout + server.output.stderr, 'swordfish');
+  },
+);
+
+t.test(
   'a request that never comes whole is waited for no longer than at other times',
   async (t) => {
     const { app, url } = await startServer(t, { requestTimeoutSeconds: 1 });
