@@ -139,11 +139,11 @@ export async function prepareConnection(
   timeouts: StatementTimeouts,
 ): Promise<void> {
   setQueryDeadline(client, deadlineSeconds(timeouts));
-  await client.query(connectionSettings(timeouts));
-  const { rows } = await client.query<{ isStandby: boolean }>(
-    'select pg_is_in_recovery() as "isStandby"',
-  );
-  if (rows[0]?.isStandby) throw new TemporarilyUnavailable('database is a standby');
+  // In one query, which has one deadline: whoever waits for a connection waits for all of this.
+  const question = 'select pg_is_in_recovery() as "isStandby"';
+  const answer: unknown = await client.query(`${connectionSettings(timeouts)}; ${question}`);
+  const { rows } = (answer as pg.QueryResult<{ isStandby: boolean }>[]).at(-1) ?? {};
+  if (rows?.[0]?.isStandby) throw new TemporarilyUnavailable('database is a standby');
 }
 
 /**

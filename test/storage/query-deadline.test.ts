@@ -58,6 +58,22 @@ t.test('statements of logins', async (t) => {
   await survivesSilence(t, proxy, () => pool.run(statement, []));
 });
 
+t.test(
+  'a connection is ready after one query, or whoever waits for it could wait twice',
+  async (t) => {
+    const kinds: string[] = [];
+    const { url } = await startProxy(t, (await createTestDatabase(t)).url, (chunk) => {
+      // PostgreSQL's protocol, "Query" and "Parse": what a client's message begins with.
+      const kind = String.fromCharCode(chunk[0] as number);
+      if (/[QP]/.test(kind)) kinds.push(kind);
+    });
+    const pool = openLoginPool({ databaseUrl: url, maximumConnections: 1, deadlineSeconds: 5 });
+    t.teardown(() => pool.close());
+    await pool.run(statement, []);
+    t.strictSame(kinds, ['Q', 'P']);
+  },
+);
+
 t.test('a query that was answered in time leaves its connection alone', async (t) => {
   const { database } = await open(t);
   const backend = async () => {
