@@ -19,7 +19,7 @@ import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
 import { databaseTroubleOf } from './storage/database.ts';
 import { version } from './version.ts';
-import { countInPrimary, STOP_MESSAGE, startWorkers } from './workers.ts';
+import { countInPrimary, STOP_MESSAGE, startWorkers, watchPrimary } from './workers.ts';
 import { keepRequestsYoung } from './young-generation.ts';
 
 const logStream = openLogStream(process);
@@ -55,8 +55,7 @@ async function serve(): Promise<void> {
   const { shutdownDelaySeconds, shutdownTimeoutSeconds, workers } = config;
   const processes = isLeading(config) ? workers + 1 : 1;
   const timing = {
-    // Workers wait by themselves, while they answer.
-    delaySeconds: isLeading(config) ? 0 : shutdownDelaySeconds,
+    delaySeconds: shutdownDelaySeconds,
     timeoutSeconds: shutdownDelaySeconds + shutdownTimeoutSeconds * processes,
   };
   await runUntilStopped(timing, logger, (stopping) => start(config, logger, stopping));
@@ -129,13 +128,14 @@ async function answer(
   const { buildApp } = await import('./app.ts');
   const { authorizationServer, origins, database, requestCounter } = dependencies;
   const checkReadiness = () => database.checkConnection();
+  const isPrimaryLeaving = cluster.isWorker ? watchPrimary() : () => false;
   const app = await buildApp({
     config,
     authorizationServer,
     origins,
     sharedCounter: requestCounter ?? (cluster.isWorker ? countInPrimary() : undefined),
     checkReadiness,
-    isLeaving: () => stopping.aborted,
+    isLeaving: () => stopping.aborted || isPrimaryLeaving(),
     logStream,
   });
   await app.listen({
@@ -158,7 +158,6 @@ async function answer(
 async function lead(config: Config, logger: Logger, stopping: AbortSignal): Promise<Server> {
   const workers = await startWorkers({
     count: config.workers,
-    areStoppedTogether: config.shutdownDelaySeconds > 0,
     stopping,
     onDeath: (processId) => logger.error({ event: 'worker_died', processId }),
   });
@@ -177,7 +176,7 @@ async function announce(config: Config, url: string, { tokens }: Dependencies): 
  * Runs `start`, and what it has opened until the process is asked to end or crashes. A start that is
  * under way then gives up after its next step.
  *
- * @param delaySeconds between being asked and closing; not after a crash
+ * @param delaySeconds between a signal and closing; neither after a crash nor in a worker whose primary has waited
  * @param timeoutSeconds for all of the end
  * @param start rejects when it has given up or failed, with nothing left open
  */
@@ -187,6 +186,7 @@ async function runUntilStopped(
   start: (stopping: AbortSignal) => Promise<Close>,
 ): Promise<void> {
   const stopping = new AbortController();
+  let isDelayed = false;
   const { close: end } = closeWithGrace(
     // Nothing is left to do at `beforeExit` but to keep the exit code of a start that failed.
     { delay: timing.timeoutSeconds * 1000, logger, skip: [...STOP_SIGNALS, 'beforeExit'] },
@@ -194,13 +194,15 @@ async function runUntilStopped(
       if (err) logger.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
       stopping.abort();
       const close = await started.catch(() => undefined);
-      if (close !== undefined && !err) await delay(timing.delaySeconds * 1000);
+      if (close !== undefined && isDelayed && !err) await delay(timing.delaySeconds * 1000);
       await close?.();
       await logStream.drain();
     },
   );
-  listenForStop(() => {
-    if (!stopping.signal.aborted) end();
+  listenForStop((wait) => {
+    if (stopping.signal.aborted) return;
+    isDelayed = wait;
+    end();
   });
   const started = start(stopping.signal);
   await started.catch((error) => {
@@ -209,14 +211,18 @@ async function runUntilStopped(
 }
 
 /** Hears SIGINT, SIGTERM and SIGHUP, the primary, and the end of the npm that started this process. */
-function listenForStop(stop: () => void): void {
-  onStopSignal(process, stop, () => process.exit(1));
+function listenForStop(stop: (isDelayed: boolean) => void): void {
+  onStopSignal(
+    process,
+    () => stop(true),
+    () => process.exit(1),
+  );
   if (cluster.isWorker) {
     process.on('message', (message) => {
-      if (message === STOP_MESSAGE) stop();
+      if (message === STOP_MESSAGE) stop(false);
     });
   } else {
-    onNpmDeath(process, stop);
+    onNpmDeath(process, () => stop(true));
   }
 }
 

@@ -6,6 +6,9 @@ import { StartUpError } from './start-up-error.ts';
 /** A worker that dies young would otherwise be replaced as fast as the machine can. */
 const RESTART_DELAY_MILLISECONDS = 1000;
 
+/** Tells a worker that its end will come, so that it sends those who ask elsewhere. */
+const LEAVE_MESSAGE = 'leave';
+
 /** Tells a worker to end when its requests are answered. */
 export const STOP_MESSAGE = 'stop';
 
@@ -27,9 +30,7 @@ const COUNT_DEADLINE_MILLISECONDS = 100;
 
 export interface WorkersOptions {
   readonly count: number;
-  /** Whether all are told to end at once, as where nobody sends requests any more by the time they do. */
-  readonly areStoppedTogether: boolean;
-  /** Aborted when workers end because they are to: a signal to the group reaches them, too. */
+  /** Aborted when workers will end because they are to; a signal to the group reaches them, too. */
   readonly stopping: AbortSignal;
   /** Told about a worker that died and is replaced. */
   readonly onDeath: (processId: number | undefined) => void;
@@ -38,7 +39,7 @@ export interface WorkersOptions {
 export interface Workers {
   /** The port on which all of them listen. */
   readonly port: number;
-  /** Ends them, one after the other unless told otherwise, so that the others answer meanwhile. */
+  /** Ends them one after the other, so that the others answer meanwhile. */
   stop(): Promise<void>;
 }
 
@@ -47,8 +48,7 @@ export interface Workers {
  *
  * @throws StartUpError if one of them ends before all of them listen; it has said why on standard error
  */
-export async function startWorkers(options: WorkersOptions): Promise<Workers> {
-  const { count, areStoppedTogether, stopping, onDeath } = options;
+export async function startWorkers({ count, stopping, onDeath }: WorkersOptions): Promise<Workers> {
   let isStopping = false;
   const running = new Set<Worker>();
   const counter = createLocalCounter();
@@ -77,17 +77,17 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
   // a second one would end a worker at once. Who is gone by then is not in `running` any more.
   const stop = async (): Promise<void> => {
     isStopping = true;
-    const endings: Promise<unknown>[] = [];
     for (const worker of [...running]) {
       if (worker.isDead()) continue;
       const ended = new Promise((resolve) => worker.once('exit', resolve));
       tell(worker, STOP_MESSAGE);
-      if (areStoppedTogether) endings.push(ended);
-      else await ended;
+      await ended;
     }
-    await Promise.all(endings);
   };
 
+  stopping.addEventListener('abort', () => {
+    for (const worker of running) tell(worker, LEAVE_MESSAGE);
+  });
   try {
     const [port] = await Promise.all(Array.from({ length: count }, () => listeningPort(fork())));
     return { port: port as number, stop };
@@ -98,7 +98,10 @@ export async function startWorkers(options: WorkersOptions): Promise<Workers> {
 }
 
 /** Whoever dies meanwhile cannot be told, and is heard by its exit: unheard, the failure would end the primary. */
-function tell(worker: Worker, message: CountedMessage | typeof STOP_MESSAGE): void {
+function tell(
+  worker: Worker,
+  message: CountedMessage | typeof LEAVE_MESSAGE | typeof STOP_MESSAGE,
+): void {
   if (worker.isConnected()) worker.send(message, () => {});
 }
 
@@ -107,6 +110,15 @@ const listeningPort = (worker: Worker): Promise<number> =>
     worker.once('listening', ({ port }) => resolve(port));
     worker.once('exit', () => reject(new StartUpError('A worker ended before it listened.')));
   });
+
+/** In a worker: tells whether the primary is about to end, and its workers with it. */
+export function watchPrimary(): () => boolean {
+  let isLeaving = false;
+  (cluster.worker as Worker).on('message', (message) => {
+    if (message === LEAVE_MESSAGE) isLeaving = true;
+  });
+  return () => isLeaving;
+}
 
 /** In a worker: counts in the primary, for all workers together. */
 export function countInPrimary(): RequestCounter {

@@ -106,12 +106,14 @@ t.test('a worker that cannot listen ends the start', async (t) => {
     "import cluster from 'node:cluster'; import net from 'node:net'; " +
     'const refuse = function () { process.nextTick(() => this.emit("error", ' +
     'Object.assign(new Error("listen EACCES"), { code: "EACCES" }))); return this }; ' +
-    'if (cluster.isWorker) net.Server.prototype.listen = refuse';
+    'if (cluster.worker?.id === 2) net.Server.prototype.listen = refuse';
   const { code, stderr } = await heirloom(['serve'], {
     env: {
       DATA_DIR: temporaryDirectory(t),
       PORT: '0',
       WORKERS: '2',
+      // Of no use to a worker that listens already: nobody was told where.
+      SHUTDOWN_DELAY: '300',
       NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(pretend)}`,
     },
   });
