@@ -6,6 +6,7 @@ import { buildApp } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { createDependencies, type Dependencies } from '../../src/dependencies.ts';
 import { listeningAddress } from '../../src/listening-address.ts';
+import type { RequestCounter } from '../../src/request-counter.ts';
 import { createTestDatabase, type TestDatabase } from './database.ts';
 
 export interface TestServer {
@@ -34,11 +35,13 @@ const patience = {
 export interface TestServerOptions extends Partial<Config> {
   /** A database to share with another server. */
   readonly database?: TestDatabase;
+  /** In place of Redis: a counter whose windows a test can choose. */
+  readonly sharedCounter?: RequestCounter;
 }
 
 /** Starts a server that closes itself when the test ends. Lifetimes and all else can be overridden. */
 export async function startServer(t: Test, options: TestServerOptions = {}): Promise<TestServer> {
-  const { database: shared, ...overrides } = options;
+  const { database: shared, sharedCounter, ...overrides } = options;
   const database = shared ?? (await createTestDatabase(t));
   const config: Config = {
     ...loadConfig({ DATABASE_URL: database.url, DOCS: 'on', LOG_LEVEL: 'debug', PORT: '0' }),
@@ -57,7 +60,7 @@ export async function startServer(t: Test, options: TestServerOptions = {}): Pro
     config,
     authorizationServer: dependencies.authorizationServer,
     origins: dependencies.origins,
-    sharedCounter: dependencies.requestCounter,
+    sharedCounter: sharedCounter ?? dependencies.requestCounter,
     checkReadiness: () => dependencies.database.checkConnection(),
     logStream: { write: (line: string) => void logs.push(line) },
   });
