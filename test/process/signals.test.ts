@@ -60,6 +60,8 @@ t.test('a signal during the start ends it in order', async (t) => {
     [DIRECTLY, {}, ['SIGINT', 'SIGINT']],
     [DIRECTLY, {}, ['SIGHUP']],
     [DIRECTLY, { WORKERS: '2' }, ['SIGINT']],
+    // Nobody sends requests yet, so nobody is waited for.
+    [DIRECTLY, { SHUTDOWN_DELAY: '300' }, ['SIGTERM']],
   ] as const;
   for (const [command, env, signals] of cases) {
     const name = `${command.slice(1).join(' ')} ${JSON.stringify(env)}: ${signals}`;
