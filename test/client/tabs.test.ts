@@ -84,6 +84,7 @@ t.test('tabs that refresh at once get one successor, and all go on', async (t) =
   t.ok(await isActive(tokens[0] as string));
   t.equal(network.count('/token refresh_token'), 1);
   t.match(await families(server), [{ generation: 1, revocation_reason: null }]);
+  t.equal((await families(server)).length, 1, 'one session');
   for (const { signedOut } of tabs) t.strictSame(signedOut, []);
 });
 
@@ -113,6 +114,7 @@ t.test('tabs that cannot see each other get one successor all the same', async (
   t.equal(new Set(tokens).size, 1, 'thanks to the retry window');
   t.ok(await isActive(tokens[0] as string));
   t.match(await families(server), [{ generation: 1, revocation_reason: null }]);
+  t.equal((await families(server)).length, 1, 'one session');
 });
 
 t.test('a page that is loaded gets the token of another tab, or one for the cookie', async (t) => {
@@ -129,6 +131,7 @@ t.test('a page that is loaded gets the token of another tab, or one for the cook
   t.equal(await reloaded.resume(), true);
   t.ok(await isActive(await reloaded.accessToken()));
   t.match(await families(server), [{ generation: 1 }]);
+  t.equal((await families(server)).length, 1, 'one session');
 });
 
 t.test('a token that an API has refused is not taken back from another tab', async (t) => {
@@ -173,6 +176,7 @@ t.test('a response that is lost with its cookie is asked for again', async (t) =
   t.ok(await isActive(await one.accessToken()));
   t.equal(network.count('/token refresh_token'), 3);
   t.match(await families(server), [{ generation: 1, revocation_reason: null }]);
+  t.equal((await families(server)).length, 1, 'one session');
 });
 
 t.test('a logout signs out every tab, and none comes back by itself', async (t) => {

@@ -46,6 +46,9 @@ t.test('below a path of its own the cookie has the prefix that allows one', asyn
   const cookie = `${name}=${cookieValueOf(refreshed)}`;
   const logout = await browserLogout(url, 'web', { ...ownApp, cookie });
   t.match(setCookies(logout), [{ name, value: '', attributes: { ...attributes, 'max-age': '0' } }]);
+  for (const answer of [login, refreshed, logout]) {
+    t.equal(setCookies(answer).length, 1, 'and no other cookie');
+  }
 });
 
 t.test(
