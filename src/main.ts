@@ -187,11 +187,20 @@ async function runUntilStopped(
 ): Promise<void> {
   const stopping = new AbortController();
   let isDelayed = false;
+  const noteCrash = (thrown: unknown) => {
+    const { name, stack } = Object(thrown) as Partial<Error>;
+    logger.error({ event: 'crashed', error: { name, stack } });
+  };
   const { close: end } = closeWithGrace(
-    // Nothing is left to do at `beforeExit` but to keep the exit code of a start that failed.
-    { delay: timing.timeoutSeconds * 1000, logger, skip: [...STOP_SIGNALS, 'beforeExit'] },
+    {
+      delay: timing.timeoutSeconds * 1000,
+      logger,
+      onSecondError: noteCrash,
+      // Nothing is left to do at `beforeExit` but to keep the exit code of a start that failed.
+      skip: [...STOP_SIGNALS, 'beforeExit'],
+    },
     async ({ err }) => {
-      if (err) logger.error({ event: 'crashed', error: { name: err.name, stack: err.stack } });
+      if (err) noteCrash(err);
       stopping.abort();
       const close = await started.catch(() => undefined);
       if (close !== undefined && isDelayed && !err) await delay(timing.delaySeconds * 1000);

@@ -90,17 +90,19 @@ t.test(
     const { url: DATABASE_URL } = await createTestDatabase(t);
     // As a statement's failure does that nobody has caught.
     const failure = "Object.assign(new Error('the crash'), { values: [process.env.CARRIED] })";
-    const crash = `process.on('SIGTERM', () => setTimeout(() => { throw ${failure}; }, 200))`;
+    const bug = `process.on('SIGTERM', () => setTimeout(() => { throw ${failure}; }, 200))`;
     const words = [
       '--import',
-      `data:text/javascript,${encodeURIComponent(crash)}`,
+      `data:text/javascript,${encodeURIComponent(bug)}`,
       LAUNCHER,
       'serve',
     ];
     const env = { DATABASE_URL, SHUTDOWN_DELAY: '30', CARRIED: 'swordfish' };
     const server = await serve(t, { env }, [process.execPath, ...words]);
     t.equal(await server.stop(), 1);
-    t.match(server.output.stdout, 'the crash');
+    const lines = server.output.stdout.split('\n').filter((line) => line.startsWith('{'));
+    const crash = { event: 'crashed', error: { name: 'Error', stack: /the crash/ } };
+    t.match(JSON.parse(lines.at(-1) ?? '{}'), crash);
     t.notMatch(server.output.stdout + server.output.stderr, 'swordfish');
   },
 );
