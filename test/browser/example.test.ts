@@ -9,6 +9,7 @@ import { demo } from '../../src/demo.ts';
 import { listen } from '../resource-server/apis.ts';
 import { launchChromium, needsChromium } from '../support/chromium.ts';
 import { post } from '../support/client.ts';
+import { matchEach } from '../support/match.ts';
 import { freePort } from '../support/port.ts';
 import { CHECKOUT, serve, temporaryDirectory } from '../support/process.ts';
 import { startProxy } from '../support/proxy.ts';
@@ -261,7 +262,7 @@ t.test('the life of a session in a browser', needsChromium, async (t) => {
       await two.getByRole('button', { name: 'Read again' }).click();
       await Promise.all([one, two].map((page) => says(page, /^Your session has ended\./)));
       t.equal(await cookie(), undefined);
-      t.match(example.logged('event', 'refresh_token_replay'), [
+      matchEach(t, example.logged('event', 'refresh_token_replay'), [
         { level: 40, clientId: 'example-web' },
       ]);
     },

@@ -1,5 +1,6 @@
 /** `--delivery` and `--origin`: who may have the refresh token in a cookie, and whose scripts are its own. */
 import t from 'tap';
+import { matchEach } from '../support/match.ts';
 import { heirloom } from '../support/process.ts';
 import { startServer } from '../support/server.ts';
 
@@ -24,7 +25,7 @@ t.test('a client is put into cookie mode, and taken out of it', async (t) => {
   const update = ['client', 'update', 'web', ...origins.flatMap((each) => ['--origin', each])];
   t.match(await json(update), { delivery: 'cookie', origins });
   t.match(await json(['client', 'update', 'web', '--delivery', 'body']), { delivery: 'body' });
-  t.match(await clients.list(), [{ clientId: 'web', delivery: 'body', origins }]);
+  matchEach(t, await clients.list(), [{ clientId: 'web', delivery: 'body', origins }]);
 });
 
 t.test('what cannot be delivered by cookie is refused with one line', async (t) => {

@@ -6,6 +6,7 @@ import { runCommandLine } from '../../src/cli/command-line.ts';
 import { version } from '../../src/version.ts';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
+import { matchEach } from '../support/match.ts';
 import { heirloom, LAUNCHER, type RunOptions, run, serve, until } from '../support/process.ts';
 
 const { url: databaseUrl, inspect } = await createTestDatabase(t);
@@ -68,7 +69,7 @@ t.test(
     const api = ['client', 'create', '--id', 'api', '--type', 'confidential'];
     const created = await json([...api, '--introspection', 'any']);
     t.match(created.client_secret, /^hcs_/);
-    t.match(await json(['client', 'list']), [{ client_id: 'api' }, expected]);
+    matchEach(t, await json(['client', 'list']), [{ client_id: 'api' }, expected]);
 
     t.match(
       await json(['client', 'update', 'web', '--scope', 'read', '--retry-window', 'default']),
@@ -87,7 +88,7 @@ t.test(
     const rotated = await json(['client', 'rotate-secret', 'api']);
     t.equal((await ask(created.client_secret)).status, 200, 'the old secret works meanwhile');
     const secrets = () => json(['client', 'secrets', 'api']);
-    t.match(await secrets(), [
+    matchEach(t, await secrets(), [
       { created_at: String, last_used_at: null, expires_at: null },
       { created_at: String, expires_at: String },
     ]);
@@ -99,9 +100,8 @@ t.test(
     const again = await json(['client', 'rotate-secret', 'api', '--overlap', '0']);
     t.equal((await ask(created.client_secret)).status, 401);
     t.equal((await ask(rotated.client_secret)).status, 401);
-    const accepted = await secrets();
-    t.equal(accepted.length, 1, 'those that have expired are not listed');
-    t.match(accepted, [{ last_used_at: null, expires_at: null }]);
+    const left = [{ last_used_at: null, expires_at: null }];
+    matchEach(t, await secrets(), left, 'those that have expired are not listed');
     t.equal((await ask(again.client_secret)).status, 200);
     await json(['client', 'disable', 'api']);
     t.equal((await ask(again.client_secret)).status, 401);
@@ -132,7 +132,7 @@ t.test('a person is created, disabled, enabled, given another password and delet
   const carol = await json(['user', 'create', 'Carol', '--password-stdin'], { input });
   t.match(carol, { sub: /^[0-9a-f-]{36}$/, username: 'carol', disabled_at: null });
   t.match(await json(['user', 'create', 'dave']), { username: 'dave', has_password: false });
-  t.match(await json(['user', 'list']), [{ username: 'carol' }, { username: 'dave' }]);
+  matchEach(t, await json(['user', 'list']), [{ username: 'carol' }, { username: 'dave' }]);
 
   const first = await login('carol');
   t.equal(first.status, 200, first.text);

@@ -6,6 +6,7 @@ import {
   type SignOutReason,
   UnavailableError,
 } from '../../src/client/client.ts';
+import { matchEach } from '../support/match.ts';
 import { pause, rejection } from './network.ts';
 
 /** Access tokens of two logins; the ends differ. */
@@ -124,7 +125,7 @@ t.test('a tab that is signed in is taken up again without a question', async (t)
   t.equal(await client.resume(), true);
   await settle();
   t.strictSame(asked, ['/token password']);
-  t.match(heard, [{ kind: 'login' }]);
+  matchEach(t, heard, [{ kind: 'login' }]);
 });
 
 t.test('tokens of another make, which name no login, are renewed like any other', async (t) => {
@@ -161,7 +162,7 @@ t.test('a tab gives others its token while that is fresh, and else says nothing'
   await settle();
   fresh.heard.length = 0;
   await fresh.say({ kind: 'question' });
-  t.match(fresh.heard, [{ kind: 'token', token: { text: first } }]);
+  matchEach(t, fresh.heard, [{ kind: 'token', token: { text: first } }]);
 
   const old = scene(t, 0.4);
   await old.login();
@@ -175,7 +176,7 @@ t.test('a token that is renewed is told to other tabs', async (t) => {
   const { client, heard } = scene(t);
   t.ok(await client.resume());
   await settle();
-  t.match(heard, [{ kind: 'question' }, { kind: 'token', token: { text: first } }]);
+  matchEach(t, heard, [{ kind: 'question' }, { kind: 'token', token: { text: first } }]);
 });
 
 t.test('a tab that is answered asks no server', async (t) => {

@@ -11,6 +11,7 @@ import { prune } from '../../src/storage/prune.ts';
 import { type Answer, basic, post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { ALICE_PASSWORD, createCast, invalidGrantBody } from '../support/fixtures.ts';
+import { matchEach } from '../support/match.ts';
 import { startServer, type TestServer, type TestServerOptions } from '../support/server.ts';
 
 interface Scene extends TestServer {
@@ -103,7 +104,7 @@ t.test('RAT-03 ASVS 6.3.1: an address that fails on fifty accounts waits', async
   const { rows } = await inspect.query('select kind, subject, address from security_event');
   t.strictSame(rows, [{ kind: 'password_spraying', subject: null, address: ELSEWHERE }]);
   const warnings = logs.map((line) => JSON.parse(line)).filter(({ level }) => level === 40);
-  t.match(warnings, [{ event: 'password_spraying', address: ELSEWHERE }]);
+  matchEach(t, warnings, [{ event: 'password_spraying', address: ELSEWHERE }]);
   t.equal(warnings.length, 1);
 });
 

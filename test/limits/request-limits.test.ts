@@ -12,6 +12,7 @@ import { APP_ORIGIN } from '../support/browser.ts';
 import { type Answer, basic, post, send } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { ALICE_PASSWORD, createCast } from '../support/fixtures.ts';
+import { matchEach } from '../support/match.ts';
 import { needsRedis, startRedis } from '../support/redis.ts';
 import { startServer, type TestServer, type TestServerOptions } from '../support/server.ts';
 
@@ -377,7 +378,7 @@ t.test('a server starts without its Redis, and says what is wrong', needsRedis, 
     [wrong, /WRONGPASS/],
     [redis.url, /NOAUTH/],
   ] as const) {
-    t.match(await linesOfLoss(redisUrl), [{ reason }]);
+    matchEach(t, await linesOfLoss(redisUrl), [{ reason }]);
   }
 });
 

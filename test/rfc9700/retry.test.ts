@@ -19,6 +19,7 @@ import {
   refresh,
   revoke,
 } from '../support/fixtures.ts';
+import { matchEach } from '../support/match.ts';
 import { startServer } from '../support/server.ts';
 
 const server = await startServer(t, { isRateLimitOn: false });
@@ -260,7 +261,8 @@ t.test('FAPI 2.0 SP §5.3.2.1: a damaged family is our fault, and not its client
   t.strictSame(answer.body, { error: 'temporarily_unavailable' });
   t.match(answer.headers.get('retry-after'), /^[1-9][0-9]*$/);
   const lines = server.logs.slice(linesBefore).map((line) => JSON.parse(line));
-  t.match(
+  matchEach(
+    t,
     lines.filter(({ level }) => level >= 50),
     [{ event: 'unavailable', detail: /damaged family/ }],
     'somebody is told',
