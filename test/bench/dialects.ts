@@ -26,6 +26,8 @@ export interface Dialect {
   readonly login: (username: string) => string;
   /** Undefined where the server has no such endpoint. */
   readonly revoke: ((refreshToken: string) => string) | undefined;
+  /** What a revocation is answered with: to RFC 7009 §2.2 the status is all that counts. */
+  readonly revokedBody: string;
   /** A dead token is 200 `{"active":false}` to RFC 7662, and 401 to a guarded route. */
   readonly inactiveStatus: number;
   readonly isInactive: (body: string) => boolean;
@@ -70,6 +72,7 @@ const heirloom: Dialect = {
   refresh: (token) => post('/token', asWeb, `grant_type=refresh_token&refresh_token=${token}`),
   login: (username) => post('/token', asWeb, loginForm(username)),
   revoke: (token) => post('/revoke', asWeb, `token=${token}&token_type_hint=refresh_token`),
+  revokedBody: '{}',
   isActive: (body, family, families) =>
     hasMembers(body, {
       active: true,
@@ -95,6 +98,7 @@ const oidcProvider: Dialect = {
     post('/token/introspection', asApi, `token=${token}&token_type_hint=access_token`),
   revoke: (token) =>
     post('/token/revocation', asWeb, `token=${token}&token_type_hint=refresh_token`),
+  revokedBody: '',
   isActive: (body, family, families) =>
     hasMembers(body, {
       active: true,

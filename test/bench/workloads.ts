@@ -195,7 +195,7 @@ function revoke({ dialect, families, memory }: WorkloadOptions): Workload {
       const request = dialect.revoke?.(dialect.refreshToken(family));
       return request === undefined ? undefined : { family, request };
     },
-    isRight: (_order, status, body) => status === 200 && body === '',
+    isRight: (_order, status, body) => status === 200 && body === dialect.revokedBody,
   };
 }
 
