@@ -137,9 +137,17 @@ t.test(
     await insertDead();
     const stopped = await prune(database, { isStopping: () => true });
     t.match(stopped, { families: 0, accessTokens: 0 }, 'a shutdown does not wait');
-    const { accessTokens } = await prune(database, { walk: { from: 0.5, to: 1 } });
+    // Whether the new rows lie together depends on whether autovacuum has made room among the old.
+    const expired = await inspect.query<{ half: number }>(
+      `select percentile_disc(0.5) within group (
+         order by split_part(trim('(' from f.ctid::text), ',', 1)::int
+       )::float / (pg_relation_size('token_family') / current_setting('block_size')::int) as half
+       from token_family f, unnest(f.access_tokens) a where a.expires_at <= now()`,
+    );
+    const half = expired.rows[0]?.half as number;
+    const { accessTokens } = await prune(database, { walk: { from: half, to: 1 } });
     t.ok(accessTokens > 0 && accessTokens < rows, 'a part of the walk is no more than that');
-    const rest = await prune(database, { walk: { from: 0, to: 0.5 } });
+    const rest = await prune(database, { walk: { from: 0, to: half } });
     t.equal(accessTokens + rest.accessTokens, rows);
   },
 );
