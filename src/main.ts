@@ -14,13 +14,13 @@ import { startHousekeeping } from './housekeeping.ts';
 import { hostAndPort, listeningAddress } from './listening-address.ts';
 import { openLogStream } from './log-stream.ts';
 import { loggerOptions } from './logger-options.ts';
+import { tuneRuntime } from './runtime-tuning.ts';
 import { StartUpError } from './start-up-error.ts';
 import { onNpmDeath, onStopSignal, STOP_SIGNALS } from './stop-requests.ts';
 import type { RegisteredClient } from './storage/client-registry.ts';
 import { databaseTroubleOf } from './storage/database.ts';
 import { version } from './version.ts';
 import { countInPrimary, STOP_MESSAGE, startWorkers, watchPrimary } from './workers.ts';
-import { keepRequestsYoung } from './young-generation.ts';
 
 const logStream = openLogStream(process);
 
@@ -47,7 +47,7 @@ if (command === 'serve' && rest.length === 0) {
 }
 
 async function serve(): Promise<void> {
-  keepRequestsYoung();
+  tuneRuntime();
   // The same for lines that are for people: unheard, the failure to write one would end the process.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const config = loadConfig(process.env);

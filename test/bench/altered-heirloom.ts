@@ -4,14 +4,14 @@ import { type Config, loadConfig } from '../../src/config.ts';
 import { createDependencies, type Dependencies } from '../../src/dependencies.ts';
 import { createAuthorizationServer } from '../../src/oauth/authorization-server.ts';
 import type { TokenStore } from '../../src/oauth/ports.ts';
+import { tuneRuntime } from '../../src/runtime-tuning.ts';
 import { uncounted } from '../../src/storage/failure-counters.ts';
-import { keepRequestsYoung } from '../../src/young-generation.ts';
 
 /** Serves until SIGTERM, and says where. */
 export async function serveWith(
   alter: (dependencies: Dependencies, config: Config) => TokenStore,
 ): Promise<void> {
-  keepRequestsYoung();
+  tuneRuntime();
   const config = loadConfig(process.env);
   const dependencies = await createDependencies(config, {
     isMigrating: false,
