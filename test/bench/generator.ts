@@ -1,4 +1,5 @@
 /** The load generator, a process of its own: takes one measurement after the other from its parent. */
+import { tuneRuntime } from '../../src/runtime-tuning.ts';
 import { type DialectName, dialects } from './dialects.ts';
 import { type LoadResult, runLoads } from './load.ts';
 import { createMemory, createWorkload, type Memory, type Scenario } from './workloads.ts';
@@ -18,6 +19,9 @@ export interface LoadOrder {
 export type LoadAnswer =
   | { readonly results: readonly LoadResult[]; readonly busyShare: number }
   | { readonly failure: string };
+
+// What it costs is taken from the servers, whose cores it shares.
+tuneRuntime();
 
 const memories = new Map<string, Memory>();
 
