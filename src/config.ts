@@ -271,11 +271,24 @@ function parseCookiePath(text = '/', issuer: string | undefined): CookiePath {
   );
 }
 
+const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation'];
+
 /** The value may hold a password, so it is never repeated. */
 function parseDatabaseUrl(name: string, text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
-  if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
-  throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol)) {
+    throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
+  }
+  // The driver ignores what it does not know: who has misspelt `sslmode` would talk in clear.
+  const isUnknown = (parameter: string) =>
+    /ssl|tls/i.test(parameter) && !tlsParameters.includes(parameter);
+  if ([...url.searchParams.keys()].some(isUnknown)) {
+    throw new StartUpError(
+      `${name} has a parameter for TLS that means nothing here. There are ${tlsParameters.join(', ')}.`,
+    );
+  }
+  return text;
 }
 
 /** The value may hold a password, so it is never repeated. */

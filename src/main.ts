@@ -48,7 +48,7 @@ if (command === 'serve' && rest.length === 0) {
 
 async function serve(): Promise<void> {
   tuneRuntime();
-  // The same for lines that are for people: unheard, the failure to write one would end the process.
+  // As for the log: unheard, the failure to write a line that is for people would end the process.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const config = loadConfig(process.env);
   const logger = pino(loggerOptions(config), logStream);

@@ -22,6 +22,14 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ ISSUER: 'https://a.example/?q' }, /^ISSUER must be/],
   [{ ISSUER: 'ftp://a.example' }, /^ISSUER must be/],
   [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
+  [{ DATABASE_URL: 'postgres://u:swordfish@h/d?sslMode=require' }, /^DATABASE_URL has a .* TLS/],
+  [
+    {
+      DATABASE_URL: 'postgres://h/d',
+      MIGRATION_DATABASE_URL: 'postgres://h/d?usetls&sslmode=require',
+    },
+    /^MIGRATION_DATABASE_URL has a .* TLS/,
+  ],
   [{ REDIS_URL: 'http://u:swordfish@h' }, /^REDIS_URL must look like/],
   [{ REDIS_URL: 'redis://u:swordfish@h/limits' }, /^REDIS_URL must look like/],
   [{ REDIS_URL: 'redis://u:swordfish@h/0?db=limits' }, /^REDIS_URL must look like/],
@@ -46,6 +54,13 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   ],
   [
     { DATABASE_URL: 'postgres://someone:swordfish@127.0.0.1:1/db' },
+    /^Cannot migrate the database at 127\.0\.0\.1:1\/db: .*ECONNREFUSED/,
+  ],
+  [
+    {
+      DATABASE_URL:
+        'postgres://u@127.0.0.1:1/db?sslmode=require&sslnegotiation=direct&channel_binding=require',
+    },
     /^Cannot migrate the database at 127\.0\.0\.1:1\/db: .*ECONNREFUSED/,
   ],
   [
