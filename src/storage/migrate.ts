@@ -3,7 +3,7 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { StartUpError } from '../start-up-error.ts';
 import { reasonOf, withoutSecrets } from './database.ts';
-import { ormConfig } from './orm.ts';
+import { MIGRATIONS_TABLE, ormConfig } from './orm.ts';
 
 /** Any constant will do, as long as every instance uses the same. */
 const MIGRATION_LOCK = 7_482_301;
@@ -14,6 +14,19 @@ const WAIT_AND_HOLD = `
   where name in (
     'idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout'
   )`;
+
+/**
+ * The schema of the applied migrations: where `search_path` finds their table, as it finds all the others, or
+ * else where it puts new ones.
+ */
+const MIGRATIONS_SCHEMA = `
+  select coalesce(
+    (
+      select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.oid = to_regclass('${MIGRATIONS_TABLE}')
+    ),
+    current_schema()
+  )::text as schema`;
 
 /**
  * Applies pending migrations; answers their names.
@@ -39,18 +52,28 @@ async function migrateAlone(databaseUrl: string): Promise<string[]> {
   lock.on('error', () => {});
   try {
     await lock.connect();
-    await lock.query('begin');
+    // In this isolation only, what the last holder has made is seen.
+    await lock.query('begin isolation level read committed');
     await lock.query(WAIT_AND_HOLD);
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
-    return await applyPending(databaseUrl);
+    const { rows } = await lock.query<{ schema: string | null }>(MIGRATIONS_SCHEMA);
+    return await applyPending(databaseUrl, rows[0]?.schema ?? undefined);
   } finally {
     await lock.end().catch(() => {});
   }
 }
 
-async function applyPending(databaseUrl: string): Promise<string[]> {
+async function applyPending(
+  databaseUrl: string,
+  migrationsSchema: string | undefined,
+): Promise<string[]> {
   const orm = new MikroORM(
-    ormConfig({ databaseUrl, maximumConnections: 2, acquireTimeoutSeconds: 5 }),
+    ormConfig({
+      databaseUrl,
+      maximumConnections: 2,
+      acquireTimeoutSeconds: 5,
+      ...(migrationsSchema !== undefined && { migrationsSchema }),
+    }),
   );
   try {
     await orm.connect();

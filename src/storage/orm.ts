@@ -20,7 +20,12 @@ export interface OrmOptions {
   /** Prepares every new connection before it is used. */
   readonly onConnect?: (client: ClientBase) => Promise<unknown>;
   readonly onPoolCreated?: (pool: Pool) => void;
+  /** Where the table of applied migrations is or belongs; the mapper looks for it in `public` only. */
+  readonly migrationsSchema?: string;
 }
+
+/** Lists the applied migrations; the mapper's own name for it. */
+export const MIGRATIONS_TABLE = 'mikro_orm_migrations';
 
 /** Builds the mapper's configuration. Migrations are listed, not globbed, so a packed install has them. */
 export function ormConfig(options: OrmOptions) {
@@ -44,6 +49,7 @@ export function ormConfig(options: OrmOptions) {
     },
     migrations: {
       migrationsList: migrations,
+      tableName: [options.migrationsSchema ?? [], MIGRATIONS_TABLE].flat().join('.'),
       snapshot: false,
       dropTables: false,
     },

@@ -1,0 +1,54 @@
+/** Databases in which `search_path` leads to another schema than `public`. */
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import t, { type Test } from 'tap';
+import { migrate } from '../../src/storage/migrate.ts';
+import { createCast, login } from '../support/fixtures.ts';
+import { administer, joinTestPostgres } from '../support/postgres.ts';
+import { startServer } from '../support/server.ts';
+
+/** An empty database, with schemas. */
+async function createEmptyDatabase(t: Test, ...schemas: readonly string[]) {
+  const postgres = await joinTestPostgres();
+  const name = `heirloom_test_${randomBytes(6).toString('hex')}`;
+  await administer(postgres.url('postgres'), `create database ${name}`);
+  t.teardown(() => administer(postgres.url('postgres'), `drop database ${name} with (force)`));
+  const url = postgres.url(name);
+  await administer(url, ...schemas.map((schema) => `create schema ${schema}`));
+  return { name, url };
+}
+
+/** The same database for whoever finds tables by another path. */
+function along(path: string, databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  url.searchParams.set('options', `-c search_path=${path}`);
+  return url.href;
+}
+
+t.test('instances start again where their tables are in a schema of their own', async (t) => {
+  const { name, url } = await createEmptyDatabase(t, 'auth');
+  await administer(url, `alter database ${name} set search_path = auth, public`);
+  t.not((await migrate(url)).length, 0);
+  t.strictSame(await migrate(url), [], 'migrated before');
+});
+
+t.test('two installations share a database by a schema for each', async (t) => {
+  const { url } = await createEmptyDatabase(t, 'one', 'two');
+  const urls = ['one', 'two'].map((schema) => along(schema, url));
+  for (const own of urls) {
+    t.not((await migrate(own)).length, 0);
+    t.strictSame(await migrate(own), []);
+    const inspect = new pg.Pool({ connectionString: own, max: 1 });
+    t.teardown(() => inspect.end());
+    const server = await startServer(t, { database: { url: own, inspect } });
+    const { c1 } = await createCast(server);
+    t.equal((await login(server, c1)).status, 200, 'with people and clients of its own');
+  }
+});
+
+t.test('tables that are in use are found, whatever schema comes before theirs', async (t) => {
+  const { url } = await createEmptyDatabase(t, 'app');
+  const applied = await migrate(url);
+  t.not(applied.length, 0);
+  t.strictSame(await migrate(along('app,public', url)), [], 'a schema that was made later');
+});
