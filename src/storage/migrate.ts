@@ -8,8 +8,11 @@ import { MIGRATIONS_TABLE, ormConfig } from './orm.ts';
 /** Any constant will do, as long as every instance uses the same. */
 const MIGRATION_LOCK = 7_482_301;
 
-/** A server's own limits would end the wait, or the lock's transaction. Its version decides which there are. */
-const WAIT_AND_HOLD = `
+/**
+ * A server's own limits would end the wait, the lock's transaction or a migration of a large table. Its
+ * version decides which there are.
+ */
+const NO_LIMITS = `
   select set_config(name, '0', true) from pg_settings
   where name in (
     'idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout', 'transaction_timeout'
@@ -54,7 +57,7 @@ async function migrateAlone(databaseUrl: string): Promise<string[]> {
     await lock.connect();
     // In this isolation only, what the last holder has made is seen.
     await lock.query('begin isolation level read committed');
-    await lock.query(WAIT_AND_HOLD);
+    await lock.query(NO_LIMITS);
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
     const { rows } = await lock.query<{ schema: string | null }>(MIGRATIONS_SCHEMA);
     return await applyPending(databaseUrl, rows[0]?.schema ?? undefined);
@@ -79,7 +82,10 @@ async function applyPending(
     await orm.connect();
     const pending = await orm.migrator.getPending();
     if (pending.length === 0) return [];
-    const applied = await orm.migrator.up();
+    const applied = await orm.em.transactional(async (em) => {
+      await em.execute(NO_LIMITS);
+      return orm.migrator.up({ transaction: em.getTransactionContext() });
+    });
     return applied.map(({ name }) => name);
   } finally {
     await orm.close(true);

@@ -5,7 +5,7 @@ import { migrate } from '../../src/storage/migrate.ts';
 import { administer, joinTestPostgres } from '../support/postgres.ts';
 
 t.test(
-  'instances that start together migrate once, whatever ends waits and idle transactions',
+  'instances that start together migrate once, whatever ends waits, idle transactions and long statements',
   async (t) => {
     const postgres = await joinTestPostgres();
     const name = `heirloom_test_${randomBytes(6).toString('hex')}`;
@@ -24,6 +24,8 @@ t.test(
     );
     await run(`alter database ${name} set idle_in_transaction_session_timeout = '3s'`);
     await run(`alter database ${name} set lock_timeout = '20ms'`);
+    // As a migration of a large table takes longer than any other statement may.
+    await run(`alter database ${name} set statement_timeout = '3s'`);
     const applied = await Promise.all([1, 2, 3].map(() => migrate(url)));
     t.equal(applied.filter((names) => names.length > 0).length, 1);
   },
