@@ -166,6 +166,8 @@ const connectionSettings = ({
     "set bytea_output = 'hex'",
     'set extra_float_digits = 1',
     "set datestyle = 'ISO'",
+    // Else a null in an array of text is a name of four letters, and one of ids is refused.
+    'set array_nulls = on',
     'set plan_cache_mode = force_generic_plan',
     'set enable_seqscan = off',
     // Bitmap scans never mark dead index entries, so a busy family's rotations would cost ever more.

@@ -65,6 +65,20 @@ t.test('tokens are good whatever form values have by default', async (t) => {
   t.strictSame((await introspect(server, c1, body.access_token)).body, { active: false });
 });
 
+t.test(
+  'a stranger is refused like a wrong password, whatever a null in an array is by default',
+  async (t) => {
+    const database = await createTestDatabase(t);
+    await alter(database.inspect, 'set array_nulls = off');
+    const server = await startServer(t, { database });
+    const { c1 } = await createCast(server);
+    const wrong = await login(server, c1, { password: 'not the password of alice' });
+    const unknown = await login(server, c1, { username: 'nobody' });
+    t.equal(unknown.status, 400);
+    t.strictSame(unknown.body, wrong.body);
+  },
+);
+
 t.test('no statement is compiled, whatever the default', async (t) => {
   const database = await createTestDatabase(t);
   await alter(database.inspect, 'set jit = on');
