@@ -6,7 +6,7 @@ import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { columnTypes } from './column-types.ts';
 import { refuseUnfitDatabase } from './fit-database.ts';
-import { ormConfig } from './orm.ts';
+import { IDLE_CONNECTION_MILLISECONDS, ormConfig } from './orm.ts';
 import { setQueryDeadline } from './query-deadline.ts';
 import type { Statement } from './statement.ts';
 
@@ -161,6 +161,8 @@ const connectionSettings = ({
     `set statement_timeout = '${statementTimeoutSeconds}s'`,
     `set lock_timeout = '${lockTimeoutSeconds}s'`,
     `set idle_in_transaction_session_timeout = '${statementTimeoutSeconds * 2}s'`,
+    // Later than the pool by itself: whoever takes a connection that the server is ending gets no answer.
+    `set idle_session_timeout = '${IDLE_CONNECTION_MILLISECONDS * 2}ms'`,
     "set default_transaction_isolation = 'read committed'",
     // Whatever the database's defaults are: in another form, digests and instants would be misread.
     "set bytea_output = 'hex'",

@@ -1,4 +1,5 @@
 /** Databases that are not as one expects: other defaults, read-only, closed; and addresses that are none. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { post } from '../support/client.ts';
 import { createTestDatabase } from '../support/database.ts';
@@ -78,6 +79,17 @@ t.test(
     t.strictSame(unknown.body, wrong.body);
   },
 );
+
+t.test('no request meets a connection that the server ends for being idle', async (t) => {
+  const database = await createTestDatabase(t);
+  await alter(database.inspect, "set idle_session_timeout = '500ms'");
+  const { dependencies } = await startServer(t, { database });
+  const session = () =>
+    dependencies.database.run({ name: 'session', text: 'select pg_backend_pid() as id' }, []);
+  const used = await session();
+  await delay(1500);
+  t.strictSame(await session(), used, 'the same session as before');
+});
 
 t.test('no statement is compiled, whatever the default', async (t) => {
   const database = await createTestDatabase(t);
