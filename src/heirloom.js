@@ -6,8 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /** In a checkout Node itself strips the types, which it can do since 22.18; a packed install is compiled. */
-const isCompiled =
-  !import.meta.url.endsWith('/src/heirloom.js') || import.meta.url.includes('/dist/');
+const isCompiled = !existsSync(new URL('main.ts', import.meta.url));
 const needed = isCompiled ? [20, 19] : [22, 18];
 const [major, minor] = process.versions.node.split('.').map(Number);
 

@@ -1,12 +1,19 @@
 /** What cannot work ends with one clear line and exit code 1, before anything is created. */
-import { existsSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync } from 'node:fs';
 import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { createTestDatabase } from '../support/database.ts';
-import { CHECKOUT, heirloom, run, serve, temporaryDirectory } from '../support/process.ts';
+import {
+  CHECKOUT,
+  heirloom,
+ 
+  run,
+  serve,
+  temporaryDirectory,
+} from '../support/process.ts';
 
 const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ PORT: 'abc' }, /^PORT must be a whole number from 0 to 65535, not "abc"\.$/],
@@ -113,6 +120,21 @@ t.test('a Node that is too old is told so in one line', async (t) => {
   ]);
   t.equal(code, 1);
   t.equal(stderr, 'Node 18.20.0 is too old: 22.18 or newer is needed.\n');
+});
+
+t.test('a checkout below a directory dist is none that was compiled', async (t) => {
+  const checkout = join(temporaryDirectory(t), 'dist/heirloom');
+  mkdirSync(checkout, { recursive: true });
+  cpSync(join(CHECKOUT, 'src'), join(checkout, 'src'), { recursive: true });
+  cpSync(join(CHECKOUT, 'package.json'), join(checkout, 'package.json'));
+  const pretend = "Object.defineProperty(process.versions, 'node', { value: '20.19.0' })";
+  const { code, stderr } = await run(process.execPath, [
+    '--import',
+    `data:text/javascript,${encodeURIComponent(pretend)}`,
+    join(checkout, 'src/heirloom.js'),
+  ]);
+  t.equal(code, 1);
+  t.equal(stderr, 'Node 20.19.0 is too old: 22.18 or newer is needed.\n');
 });
 
 t.test('a worker that cannot listen ends the start', async (t) => {
