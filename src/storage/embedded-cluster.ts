@@ -24,6 +24,9 @@ export const superuser = 'heirloom';
 /** The only address the server listens on. */
 export const loopback = '127.0.0.1';
 
+/** What is said instead of PGOPTIONS: nothing would not count as said. */
+export const NO_OPTIONS = ' ';
+
 /** Settings by their names in postgresql.conf. */
 export type ServerSettings = Readonly<Record<string, string>>;
 

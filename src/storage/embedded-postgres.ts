@@ -23,6 +23,7 @@ import {
   type Launch,
   launchServer,
   loopback,
+  NO_OPTIONS,
   removeMisleadingPidFile,
   shutDown,
   superuser,
@@ -96,8 +97,10 @@ export async function startEmbeddedPostgres(
         port,
         user: superuser,
         password,
+        // Complete, so that PGSSLMODE and PGOPTIONS, which are about other servers, do not complete it.
         url: (database) =>
-          `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}`,
+          `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}` +
+          `?sslmode=disable&options=${encodeURIComponent(NO_OPTIONS)}`,
         stopIfIdle: () =>
           withLock(cluster.baseDir, { notice: options.notice }, () => {
             return stopUnlessUsed(cluster, presence.leave());

@@ -3,7 +3,13 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import pg from 'pg';
 import { StartUpError } from '../start-up-error.ts';
-import { type Cluster, findPostmaster, loopback, superuser } from './embedded-cluster.ts';
+import {
+  type Cluster,
+  findPostmaster,
+  loopback,
+  NO_OPTIONS,
+  superuser,
+} from './embedded-cluster.ts';
 
 const MAXIMUM_PASSWORD_BYTES = 100;
 
@@ -46,6 +52,7 @@ export async function tryToConnect(cluster: Cluster): Promise<PresenceClient | u
     password: await readPassword(cluster),
     database: 'postgres',
     ssl: false,
+    options: NO_OPTIONS,
     application_name: presenceName,
     connectionTimeoutMillis: 5000,
     query_timeout: 10_000,

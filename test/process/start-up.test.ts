@@ -137,6 +137,17 @@ t.test('a checkout below a directory dist is none that was compiled', async (t) 
   t.equal(stderr, 'Node 20.19.0 is too old: 22.18 or newer is needed.\n');
 });
 
+t.test('variables about other PostgreSQL servers do not reach the embedded one', async (t) => {
+  const { url } = await serve(t, {
+    env: {
+      DATA_DIR: temporaryDirectory(t),
+      PGSSLMODE: 'require',
+      PGOPTIONS: '-c search_path=nowhere -c statement_timeout=1',
+    },
+  });
+  t.equal((await fetch(`${url}/readyz`)).status, 200);
+});
+
 t.test('a worker that cannot listen ends the start', async (t) => {
   // As when another process takes the port between the probe and the workers.
   const pretend =

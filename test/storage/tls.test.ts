@@ -96,7 +96,7 @@ for (const [name, open] of Object.entries(pools)) {
       const file = join(temporaryDirectory(t), 'authority.crt');
       writeFileSync(file, '');
       // Read all the same; the server of the tests has no TLS.
-      const pool = await open(`${url}?sslmode=disable&sslrootcert=${file}`);
+      const pool = await open(`${url}&sslrootcert=${file}`);
       t.teardown(() => pool.close());
       const sleep = { name: 'sleep', text: 'select pg_sleep(4)' };
       const ended = [pool.run(sleep, []), pool.run(sleep, [])];
