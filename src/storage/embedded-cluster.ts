@@ -149,6 +149,8 @@ async function isPostgres(pid: number): Promise<boolean> {
 export interface Launch {
   /** Why it ended, in one line; undefined while it runs. */
   failure(): Promise<string | undefined>;
+  /** Shuts the server down, if it runs, and waits until it is gone. */
+  stop(): Promise<void>;
 }
 
 /**
@@ -179,6 +181,9 @@ export async function launchServer(
       failure: async () => {
         if (spawnError) return spawnError.message;
         return hasEnded() ? readFailure(cluster.logPath, logStart) : undefined;
+      },
+      stop: async () => {
+        if (child.pid !== undefined && !hasEnded()) await shutDown(child.pid);
       },
     };
   } finally {

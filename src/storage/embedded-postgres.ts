@@ -88,7 +88,7 @@ export async function startEmbeddedPostgres(
       try {
         await ensureDatabase(client);
       } catch (error) {
-        await client.end();
+        await stopUnlessUsed(cluster, client).catch(() => {});
         throw error;
       }
       const presence = keepPresence(client, () => tryToConnect(cluster));
@@ -167,29 +167,43 @@ interface Connected {
   password: string;
 }
 
+/** Whatever goes wrong, a server that was launched on the way is not left behind: nobody would stop it. */
+async function connectOrLaunch(
+  cluster: Cluster,
+  packageDir: string,
+  options: EmbeddedPostgresOptions,
+): Promise<Connected> {
+  const launches: Launch[] = [];
+  try {
+    return await connectSoon(cluster, packageDir, options, launches);
+  } catch (error) {
+    await launches.at(-1)?.stop();
+    throw error;
+  }
+}
+
 /**
  * Watches `postmaster.pid` until a connection succeeds, and launches the server whenever none runs.
  * So one that is still starting, recovering or shutting down needs no case of its own.
  */
-async function connectOrLaunch(
+async function connectSoon(
   cluster: Cluster,
   packageDir: string,
   { dataDir, notice, settings = {}, stopping }: EmbeddedPostgresOptions,
+  launches: Launch[],
 ): Promise<Connected> {
   let binDir: string | undefined;
-  let launch: Launch | undefined;
-  let launches = 0;
   let deadline = Date.now() + READY_PATIENCE_MILLISECONDS;
   while (Date.now() < deadline) {
     const postmaster = await findPostmaster(cluster);
-    const failure = await launch?.failure();
+    const failure = await launches.at(-1)?.failure();
     if (postmaster?.isRunning) {
       const client = await tryToConnect(cluster);
       if (client) {
         return { client, port: client.port, password: await readPassword(cluster) };
       }
-    } else if (launch === undefined || failure !== undefined) {
-      if (failure !== undefined) await pauseUnlessFinal(failure, launches, cluster);
+    } else if (launches.length === 0 || failure !== undefined) {
+      if (failure !== undefined) await pauseUnlessFinal(failure, launches.length, cluster);
       if (binDir === undefined) {
         // Who has been told of another directory need not hear that the programs are there, too.
         const copyNotice = cluster.baseDir === dataDir ? notice : () => {};
@@ -198,10 +212,9 @@ async function connectOrLaunch(
       }
       if (postmaster) await removeMisleadingPidFile(cluster, postmaster);
       // The port of a server that crashed serves processes that still have its address.
-      const port = (launches === 0 && postmaster?.port) || (await findFreePort());
+      const port = (launches.length === 0 && postmaster?.port) || (await findFreePort());
       stopping?.throwIfAborted();
-      launch = await launchServer(cluster, binDir, port, settings);
-      launches += 1;
+      launches.push(await launchServer(cluster, binDir, port, settings));
       deadline = Date.now() + READY_PATIENCE_MILLISECONDS;
     }
     await delay(20);

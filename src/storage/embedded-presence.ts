@@ -24,7 +24,7 @@ export async function readPassword(cluster: Cluster): Promise<string> {
   const file = await open(cluster.passwordPath, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const { size, nlink } = await file.stat();
-    if (size > MAXIMUM_PASSWORD_BYTES || nlink !== 1) {
+    if (size === 0 || size > MAXIMUM_PASSWORD_BYTES || nlink !== 1) {
       throw new StartUpError(
         `${cluster.passwordPath} is not the password file that was written there.`,
       );

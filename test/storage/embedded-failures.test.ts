@@ -1,11 +1,11 @@
 /** What a first start of the embedded PostgreSQL says when the machine does not let it. */
-import { symlink, writeFile } from 'node:fs/promises';
+import { rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { StartUpError } from '../../src/start-up-error.ts';
 import { clusterIn, createCluster } from '../../src/storage/embedded-cluster.ts';
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
-import { temporaryDirectory } from '../support/process.ts';
+import { isPostgresRunning, temporaryDirectory } from '../support/process.ts';
 
 t.test('an initdb that fails is explained by its first complaint', async (t) => {
   const dir = temporaryDirectory(t);
@@ -50,3 +50,22 @@ t.test(
     t.match(error.message, /^The embedded PostgreSQL cannot use its files: ENOENT[^\n]*heirloom'$/);
   },
 );
+
+t.test('a start that cannot connect leaves no PostgreSQL behind', async (t) => {
+  const dataDir = temporaryDirectory(t);
+  const options = { dataDir, notice: () => {}, settings: { fsync: 'off' } };
+  const server = await startEmbeddedPostgres(options);
+  await server.stopIfIdle();
+  const passwordPath = join(dataDir, 'postgresql-18/password');
+  const spoiled: readonly (readonly [string | undefined, RegExp])[] = [
+    ['not-the-password', /^PostgreSQL refuses the password in [^\n]*$/],
+    ['', /password is not the password file that was written there\.$/],
+    [undefined, /cannot use its files: ENOENT[^\n]*password'$/],
+  ];
+  for (const [password, reason] of spoiled) {
+    if (password === undefined) await rm(passwordPath);
+    else await writeFile(passwordPath, password);
+    await t.rejects(startEmbeddedPostgres(options), { name: 'StartUpError', message: reason });
+    t.notOk(isPostgresRunning(dataDir), `${reason}`);
+  }
+});
