@@ -96,7 +96,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
       'MIGRATION_DATABASE_URL',
       read('MIGRATION_DATABASE_URL'),
     ),
-    dataDir: resolve(read('DATA_DIR') ?? '.data'),
+    dataDir: parseDataDir(read('DATA_DIR')),
     logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL'), logLevels, 'info'),
     workers: parseWorkers(read('WORKERS')),
     redisUrl: parseRedisUrl(read('REDIS_URL')),
@@ -128,6 +128,15 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
   };
   refuseDangerousCombinations(config);
   return Object.freeze(config);
+}
+
+/** PostgreSQL writes the path into `postmaster.pid`, one thing a line, and reads nothing from it then. */
+function parseDataDir(text = '.data'): string {
+  const path = resolve(text);
+  if (/[\n\r]/.test(path)) {
+    throw new StartUpError(`DATA_DIR must be one line, not ${JSON.stringify(path)}.`);
+  }
+  return path;
 }
 
 /** Tells whether an address or host name stays on this machine. */

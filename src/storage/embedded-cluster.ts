@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
-import { totalmem } from 'node:os';
+import { totalmem, userInfo } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -61,6 +61,7 @@ export async function createCluster(
   settings: ServerSettings,
 ): Promise<void> {
   if (await isFile(join(cluster.clusterDir, 'PG_VERSION'))) return;
+  refuseUnfitForInitdb(cluster, binDir);
   await createWhole(cluster.serverDir, async (partialDir) => {
     const passwordPath = join(partialDir, 'password');
     const password = randomBytes(32).toString('base64url');
@@ -90,6 +91,31 @@ export async function createCluster(
     }
   });
   await syncDirectory(cluster.baseDir);
+}
+
+/** Says what initdb itself would call a missing program, or say without a way out. @throws StartUpError */
+function refuseUnfitForInitdb({ user }: Cluster, binDir: string): void {
+  if (/["$`\\]/.test(binDir)) {
+    throw new StartUpError(
+      `PostgreSQL's initdb cannot be run in ${binDir}, because a shell reads its path. ` +
+        'Move the installation to a path without ", $, ` and \\, or set DATABASE_URL=postgres://user:password@host:5432/db.',
+    );
+  }
+  if (user === undefined && !hasAccount()) {
+    throw new StartUpError(
+      `PostgreSQL's initdb needs an account, and user ${process.geteuid?.()} has none. ` +
+        'Add one to /etc/passwd, start as another user, or set DATABASE_URL=postgres://user:password@host:5432/db.',
+    );
+  }
+}
+
+/** A container can run as any number, whether `/etc/passwd` knows it or not. */
+function hasAccount(): boolean {
+  try {
+    return userInfo().username !== '';
+  } catch {
+    return false;
+  }
 }
 
 async function isFile(path: string): Promise<boolean> {

@@ -49,6 +49,7 @@ export async function chooseServerPlace(
   const user = owner ?? substituteOwner ?? (await defaultServerUser());
   const isReachable = await canEnter(await nearestExisting(dataDir), user);
 
+  if (!isReachable) await refuseWithoutServerUser(user);
   if (owner && !isReachable) {
     throw new StartUpError(
       `The database in ${dataDir} belongs to user ${user.name}, who cannot reach it. ` +
@@ -90,6 +91,20 @@ async function defaultServerUser(): Promise<ServerUser> {
   if (user) return user;
   throw new StartUpError(
     'PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as. ' +
+      'Start as an ordinary user, or set DATABASE_URL=postgres://user:password@host:5432/db.',
+  );
+}
+
+/**
+ * A container's root may be nobody else: without the capability, or in a namespace that knows one user only.
+ *
+ * @throws StartUpError
+ */
+async function refuseWithoutServerUser(user: ServerUser): Promise<void> {
+  const { succeeded, output } = await runProgram('/bin/sh', ['-c', ':'], user);
+  if (succeeded) return;
+  throw new StartUpError(
+    `PostgreSQL refuses to run as root, and nothing can be run as user ${user.name} here (${output}). ` +
       'Start as an ordinary user, or set DATABASE_URL=postgres://user:password@host:5432/db.',
   );
 }
@@ -161,9 +176,16 @@ export function runProgram(
 ): Promise<{ succeeded: boolean; output: string }> {
   const options = { ...programOptions(user), timeout: 120_000 };
   return new Promise((resolve) => {
-    execFile(file, args, options, (error, stdout, stderr) => {
-      const output = `${stdout}${stderr}`.trim() || (error?.message ?? '');
-      resolve({ succeeded: error === null, output });
-    });
+    const answer = (error: Error | null, stdout = '', stderr = '') =>
+      resolve({
+        succeeded: error === null,
+        output: `${stdout}${stderr}`.trim() || (error?.message ?? ''),
+      });
+    try {
+      execFile(file, args, options, answer);
+    } catch (error) {
+      // A user that the kernel does not know here is refused at once.
+      answer(error as Error);
+    }
   });
 }

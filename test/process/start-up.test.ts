@@ -1,4 +1,5 @@
 /** What cannot work ends with one clear line and exit code 1, before anything is created. */
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync } from 'node:fs';
 import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
@@ -9,7 +10,7 @@ import { createTestDatabase } from '../support/database.ts';
 import {
   CHECKOUT,
   heirloom,
- 
+  LAUNCHER,
   run,
   serve,
   temporaryDirectory,
@@ -28,6 +29,7 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ DOCS: 'yes' }, /^DOCS must be one of on, off/],
   [{ ISSUER: 'https://a.example/?q' }, /^ISSUER must be/],
   [{ ISSUER: 'ftp://a.example' }, /^ISSUER must be/],
+  [{ DATA_DIR: '/tmp/one\ntwo' }, /^DATA_DIR must be one line, not "\/tmp\/one\\ntwo"\.$/],
   [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
   [{ DATABASE_URL: 'postgres://u:swordfish@h/d?sslMode=require' }, /^DATABASE_URL has a .* TLS/],
   [
@@ -147,6 +149,23 @@ t.test('variables about other PostgreSQL servers do not reach the embedded one',
   });
   t.equal((await fetch(`${url}/readyz`)).status, 200);
 });
+
+const mapped = ['-Ur', '--', 'true'];
+t.test(
+  'root of a namespace without other users is told whom PostgreSQL lacks, and leaves nothing',
+  { skip: spawnSync('unshare', mapped).status !== 0 && 'needs user namespaces' },
+  async (t) => {
+    const dataDir = join(temporaryDirectory(t), 'data');
+    const { code, stderr } = await run(
+      'unshare',
+      ['-Ur', '--', process.execPath, LAUNCHER, 'serve'],
+      { env: { DATA_DIR: dataDir, PORT: '0' } },
+    );
+    t.equal(code, 1);
+    t.match(stderr, /^PostgreSQL refuses to run as root, and nothing can be run as user [^\n]*\n$/);
+    t.notOk(existsSync(dataDir));
+  },
+);
 
 t.test('a worker that cannot listen ends the start', async (t) => {
   // As when another process takes the port between the probe and the workers.

@@ -1,11 +1,12 @@
 /** What a first start of the embedded PostgreSQL says when the machine does not let it. */
-import { rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { StartUpError } from '../../src/start-up-error.ts';
 import { clusterIn, createCluster } from '../../src/storage/embedded-cluster.ts';
+import { runProgram } from '../../src/storage/embedded-place.ts';
 import { startEmbeddedPostgres } from '../../src/storage/embedded-postgres.ts';
-import { isPostgresRunning, temporaryDirectory } from '../support/process.ts';
+import { CHECKOUT, isPostgresRunning, run, temporaryDirectory } from '../support/process.ts';
 
 t.test('an initdb that fails is explained by its first complaint', async (t) => {
   const dir = temporaryDirectory(t);
@@ -69,3 +70,47 @@ t.test('a start that cannot connect leaves no PostgreSQL behind', async (t) => {
     t.notOk(isPostgresRunning(dataDir), `${reason}`);
   }
 });
+
+t.test('a path that initdb would give to a shell is named', async (t) => {
+  const dir = temporaryDirectory(t);
+  const cluster = clusterIn({ baseDir: dir, user: undefined });
+  for (const character of ['"', '$', '`', '\\']) {
+    const error = await createCluster(cluster, join(dir, `a${character}b`), {}).catch(
+      (thrown) => thrown,
+    );
+    t.type(error, StartUpError);
+    t.match(
+      error.message,
+      /^PostgreSQL's initdb cannot be run in [^\n]*because a shell reads its path\. Move /,
+    );
+  }
+});
+
+t.test('a user whom the kernel refuses at once is told of like any other', async (t) => {
+  // No process can be this user, as none can be `nobody` in a namespace that has mapped only root.
+  const nowhere = { name: 'nowhere', uid: 0xffffffff, gid: 0xffffffff };
+  const { succeeded, output } = await runProgram('/bin/sh', ['-c', ':'], nowhere);
+  t.notOk(succeeded);
+  t.match(output, /^spawn E/);
+});
+
+t.test(
+  'a user without an account learns what initdb misses',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async (t) => {
+    const dataDir = temporaryDirectory(t);
+    await chmod(dataDir, 0o777);
+    const fixture = join(CHECKOUT, 'test/fixtures/embedded-postgres-process.ts');
+    const become = 'process.setgroups([]); process.setgid(54321); process.setuid(54321);';
+    const { stdout } = await run(process.execPath, [
+      '--import',
+      `data:text/javascript,${encodeURIComponent(become)}`,
+      fixture,
+      dataDir,
+    ]);
+    t.match(
+      JSON.parse(stdout).error,
+      /^StartUpError: PostgreSQL's initdb needs an account, and user 54321 has none\. Add one to \/etc\/passwd/,
+    );
+  },
+);
