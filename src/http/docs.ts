@@ -47,6 +47,8 @@ export async function collectOpenApi(app: FastifyInstance, options: OpenApiOptio
       },
     },
     hideUntagged: true,
+    // JSON Schema of OpenAPI 3.1 has constants, and some generators read an enumeration of `true` as any boolean.
+    convertConstToEnum: false,
   });
 }
 

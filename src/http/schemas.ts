@@ -7,8 +7,14 @@ import { CSRF_HEADER } from './refresh-cookie.ts';
 /** Longer ones are refused. In code points, as JSON Schema and PostgreSQL count: an emoji is one or a few. */
 export const MAXIMUM_DEVICE_LABEL_CHARACTERS = 64;
 
+/** RFC 6749 Appendix A.15: control characters other than TAB are refused. */
+const text = { pattern: '^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$' };
+
 /** A parameter without a value counts as omitted. Unless told so, Swagger UI would send "string". */
-const empty = { default: '' };
+const empty = { ...text, default: '' };
+
+/** A parameter that is required is not omitted, so it has a value. */
+const filled = { ...text, minLength: 1 };
 
 const clientParameters = {
   client_id: Type.Optional(
@@ -25,10 +31,11 @@ const clientParameters = {
 
 const passwordParameters = {
   username: Type.Optional(
-    Type.String({ examples: ['alice'], description: 'For the password grant.' }),
+    Type.String({ ...text, examples: ['alice'], description: 'For the password grant.' }),
   ),
   password: Type.Optional(
     Type.String({
+      ...text,
       format: 'password',
       examples: ['correct horse battery staple'],
       description: 'For the password grant.',
@@ -39,6 +46,7 @@ const passwordParameters = {
 export const tokenRequest = (grantTypes: readonly string[]) =>
   Type.Object({
     grant_type: Type.String({
+      ...filled,
       description: `${grantTypes.map((each) => `\`${each}\``).join(' or ')}.`,
       examples: grantTypes,
     }),
@@ -71,7 +79,11 @@ const inquiryParameters = {
 };
 
 export const tokenInquiry = Type.Object({
-  token: Type.String({ ...empty, description: 'An access token or a refresh token.' }),
+  token: Type.String({
+    ...filled,
+    examples: ['PASTE_AN_ACCESS_TOKEN'],
+    description: 'An access token or a refresh token.',
+  }),
   ...inquiryParameters,
 });
 
@@ -89,7 +101,7 @@ export const revocationRequest = Type.Object({
 export const appHeaders = Type.Object({
   [CSRF_HEADER]: Type.Optional(
     Type.String({
-      ...empty,
+      default: '',
       description:
         '`1` for clients in cookie mode, which also send an `Origin` of theirs; others need none.',
     }),
@@ -140,10 +152,15 @@ export const withLimitHeaders = ({ default: uncounted, ...counted }: Responses):
 
 export const tokenResponse = Type.Object(
   {
-    access_token: Type.String({ pattern: '^hat_[A-Za-z0-9_-]{70}$' }),
+    access_token: Type.String({
+      pattern: '^hat_[A-Za-z0-9_-]{70}$',
+      examples: [`hat_${'x'.repeat(70)}`],
+    }),
     token_type: Type.Literal('Bearer'),
     expires_in: Type.Integer({ minimum: 1, examples: [900], description: 'Seconds.' }),
-    refresh_token: Type.Optional(Type.String({ pattern: '^hrt_[A-Za-z0-9_-]{91}$' })),
+    refresh_token: Type.Optional(
+      Type.String({ pattern: '^hrt_[A-Za-z0-9_-]{91}$', examples: [`hrt_${'x'.repeat(91)}`] }),
+    ),
     scope: Type.String({ examples: ['read write'] }),
   },
   { description: 'Tokens, RFC 6749 section 5.1.' },

@@ -1,0 +1,77 @@
+/** What the OpenAPI document says of requests and answers is what people's generators and mock servers make of it. */
+import t from 'tap';
+import { demo, ensureDemo } from '../../src/demo.ts';
+import { basic, post } from '../support/client.ts';
+import { documentedPaths } from '../support/documented.ts';
+import { startServer } from '../support/server.ts';
+
+type Schema = {
+  readonly required?: readonly string[];
+  readonly properties: Readonly<Record<string, Property>>;
+};
+type Property = {
+  readonly pattern?: string;
+  readonly minLength?: number;
+  readonly default?: string;
+  readonly examples?: readonly string[];
+  readonly const?: unknown;
+};
+type Media = { readonly schema: Schema & { readonly anyOf: readonly Schema[] } };
+
+const server = await startServer(t, { isRateLimitOn: false });
+await ensureDemo(server.dependencies);
+const api = basic(demo.apiClientId, demo.apiClientSecret);
+
+const forms = Object.entries(documentedPaths).flatMap(([path, { post: operation }]) => {
+  const { requestBody } = (operation ?? {}) as { requestBody?: { content: Record<string, Media> } };
+  const media = requestBody?.content['application/x-www-form-urlencoded'];
+  return media ? [{ path, schema: media.schema }] : [];
+});
+
+const answerOf = (path: string) => {
+  const content = documentedPaths[path]?.['post']?.responses['200']?.content ?? {};
+  return (content['application/json'] as Media).schema;
+};
+
+t.test('a parameter is refused for its characters where the document says so', async (t) => {
+  t.equal(forms.length, 3);
+  for (const { path, schema } of forms) {
+    const filled = Object.fromEntries((schema.required ?? []).map((name) => [name, 'x']));
+    for (const [name, { pattern = '' }] of Object.entries(schema.properties)) {
+      for (const value of ['a\u0000', 'a\u0008', 'a\n', '\r', 'a\u001fb', '\u007f']) {
+        t.notMatch(value, new RegExp(pattern || '^'), `${path} documents ${name}`);
+        const { status, body } = await post(server.url + path, { ...filled, [name]: value });
+        t.strictSame([status, body.error], [400, 'invalid_request'], `${path} refuses ${name}`);
+      }
+      for (const value of ['a\tb', '\u0080', 'ü', '😀']) {
+        t.match(value, new RegExp(pattern), `${path} documents ${name}`);
+        const { status } = await post(server.url + path, { ...filled, [name]: value });
+        t.equal(status, 401, `${path} asks for a client, whatever ${name}`);
+      }
+    }
+  }
+});
+
+t.test('what is required cannot be empty, in the document as on the wire', async (t) => {
+  for (const { path, schema } of forms) {
+    for (const name of schema.required ?? []) {
+      t.match(schema.properties[name], { minLength: 1, default: undefined }, `${path} ${name}`);
+      const { status, body } = await post(server.url + path, { [name]: '' }, api);
+      t.strictSame([status, body.error], [400, 'invalid_request'], `${path} ${name}`);
+    }
+  }
+});
+
+t.test('clients are generated that tell an active token from a dead one', async (t) => {
+  const { anyOf } = answerOf('/introspect');
+  const constants = anyOf.map(({ properties }) => properties['active']?.const);
+  t.strictSame(constants, [true, false]);
+});
+
+t.test('a mock server answers with tokens of the documented shape', async (t) => {
+  const { properties } = answerOf('/token');
+  for (const name of ['access_token', 'refresh_token']) {
+    const { pattern, examples } = properties[name] ?? {};
+    t.match(examples?.[0], new RegExp(pattern ?? '$^'), name);
+  }
+});
