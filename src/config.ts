@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import type { Argon2Parameters } from './crypto/password-hasher.ts';
 import type { CookiePath } from './http/refresh-cookie.ts';
 import { MAXIMUM_RETRY_WINDOW_SECONDS, type TokenLifetimes } from './oauth/client.ts';
+import { parseDatabaseUrl, parseRedisUrl } from './server-urls.ts';
 import { StartUpError } from './start-up-error.ts';
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -278,51 +279,6 @@ function parseCookiePath(text = '/', issuer: string | undefined): CookiePath {
   throw new StartUpError(
     `COOKIE_PATH must be a path that ISSUER's endpoints are below, such as /auth, not ${JSON.stringify(text)}.`,
   );
-}
-
-const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation'];
-
-/** The value may hold a password, so it is never repeated. */
-function parseDatabaseUrl(name: string, text: string | undefined): string | undefined {
-  if (text === undefined) return undefined;
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol)) {
-    throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
-  }
-  // The driver ignores what it does not know: who has misspelt `sslmode` would talk in clear.
-  const isUnknown = (parameter: string) =>
-    /ssl|tls/i.test(parameter) && !tlsParameters.includes(parameter);
-  if ([...url.searchParams.keys()].some(isUnknown)) {
-    throw new StartUpError(
-      `${name} has a parameter for TLS that means nothing here. There are ${tlsParameters.join(', ')}.`,
-    );
-  }
-  return text;
-}
-
-/** The value may hold a password, so it is never repeated. */
-function parseRedisUrl(text: string | undefined): string | undefined {
-  if (text === undefined) return undefined;
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  // Redis refuses a database that is no number only after the start, in a way that would end the process.
-  const isFit =
-    url !== undefined &&
-    /^rediss?:$/.test(url.protocol) &&
-    /^(\/\d{0,5})?$/.test(url.pathname) &&
-    /^\d{0,5}$/.test(url.searchParams.get('db') ?? '') &&
-    // The driver decodes both, and what cannot be decoded would end the start with a stack.
-    isDecodable(`${url.username} ${url.password}`);
-  if (isFit) return text;
-  throw new StartUpError('REDIS_URL must look like redis://user:password@host:6379/0.');
-}
-
-function isDecodable(text: string): boolean {
-  try {
-    decodeURIComponent(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function parseWorkers(text: string | undefined): number {
