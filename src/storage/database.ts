@@ -168,6 +168,8 @@ const connectionSettings = ({
     "set bytea_output = 'hex'",
     'set extra_float_digits = 1',
     "set datestyle = 'ISO'",
+    // Without it a crash of the database would take back what was answered: a rotation, a revocation.
+    "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'",
     // Else a null in an array of text is a name of four letters, and one of ids is refused.
     'set array_nulls = on',
     'set plan_cache_mode = force_generic_plan',

@@ -99,6 +99,24 @@ t.test('no statement is compiled, whatever the default', async (t) => {
   t.strictSame(settings, [{ jit: 'off' }]);
 });
 
+t.test(
+  'what is answered is on disk, whatever the default, and no less than asked for',
+  async (t) => {
+    const database = await createTestDatabase(t);
+    for (const [whoseDefault, own] of [
+      ['off', 'on'],
+      ['local', 'local'],
+      ['remote_apply', 'remote_apply'],
+    ]) {
+      await alter(database.inspect, `set synchronous_commit = ${whoseDefault}`);
+      const { dependencies } = await startServer(t, { database });
+      const statement = { name: 'commit', text: 'show synchronous_commit' };
+      const settings = await dependencies.database.run(statement, []);
+      t.strictSame(settings, [{ synchronous_commit: own }]);
+    }
+  },
+);
+
 t.test('a read-only database is 503 and no verdict', async (t) => {
   const database = await createTestDatabase(t);
   const server = await startServer(t, { database });
