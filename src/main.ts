@@ -203,7 +203,7 @@ async function runUntilStopped(
       if (err) noteCrash(err);
       stopping.abort();
       const close = await started.catch(() => undefined);
-      if (close !== undefined && isDelayed && !err) await delay(timing.delaySeconds * 1000);
+      if (close !== undefined && isDelayed) await delay(timing.delaySeconds * 1000);
       await close?.();
       await logStream.drain();
     },
