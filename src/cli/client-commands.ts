@@ -74,17 +74,17 @@ export const clientCommands: readonly Command[] = [
     positionals: none,
     async run(_given, { clients }) {
       const rows = (await clients.list()).map(wireClient);
-      const shown = rows.map(
-        ({ client_id, client_type, grant_types, scope, introspection, disabled_at }) => ({
-          client_id,
-          client_type,
-          grant_types,
-          scope,
-          introspection,
-          disabled_at,
-        }),
-      );
-      return { json: rows, text: table(shown, 'There are no clients.') };
+      return {
+        json: rows,
+        text: table(rows, 'There are no clients.', [
+          'client_id',
+          'client_type',
+          'grant_types',
+          'scope',
+          'introspection',
+          'disabled_at',
+        ]),
+      };
     },
   },
   {

@@ -83,11 +83,17 @@ export function choiceOption<Choice extends string>(
   throw new UsageError(`--${name} takes one of ${choices.join(', ')}.`);
 }
 
-/** Aligned columns with a heading, or a sentence when there is nothing to show. */
-export function table(rows: readonly Readonly<Record<string, unknown>>[], empty: string): string {
-  const [first] = rows;
-  if (first === undefined) return empty;
-  const columns = Object.keys(first);
+/**
+ * Aligned columns with a heading, or a sentence when there is nothing to show.
+ *
+ * @param columns all, if left out
+ */
+export function table<Row extends Readonly<Record<string, unknown>>>(
+  rows: readonly Row[],
+  empty: string,
+  columns: readonly (keyof Row & string)[] = Object.keys(rows[0] ?? {}),
+): string {
+  if (rows.length === 0) return empty;
   const cells = [columns, ...rows.map((row) => columns.map((column) => cell(row[column])))];
   const widths = columns.map((_, index) =>
     Math.max(...cells.map((row) => row[index]?.length ?? 0)),

@@ -15,17 +15,17 @@ export const eventCommands: readonly Command[] = [
         throw new UsageError('--last takes a number from 1 to 1000.');
       }
       const rows = (await events.list(Number(last))).map(wireEvent);
-      const shown = rows.map(
-        ({ occurred_at, kind, client_id, username, address, family_address }) => ({
-          occurred_at,
-          kind,
-          client_id,
-          username,
-          address,
-          family_address,
-        }),
-      );
-      return { json: rows, text: table(shown, 'There are no events.') };
+      return {
+        json: rows,
+        text: table(rows, 'There are no events.', [
+          'occurred_at',
+          'kind',
+          'client_id',
+          'username',
+          'address',
+          'family_address',
+        ]),
+      };
     },
   },
 ];

@@ -13,17 +13,17 @@ export const sessionCommands: readonly Command[] = [
     positionals: { minimum: 1, maximum: 1 },
     async run({ positionals: [username] }, { sessions }) {
       const rows = (await sessions.list(username as string)).map(wireSession);
-      const shown = rows.map(
-        ({ id, client_id, device_label, user_agent, address, started_at }) => ({
-          id,
-          client_id,
-          device_label,
-          user_agent,
-          address,
-          started_at,
-        }),
-      );
-      return { json: rows, text: table(shown, 'There are no sessions.') };
+      return {
+        json: rows,
+        text: table(rows, 'There are no sessions.', [
+          'id',
+          'client_id',
+          'device_label',
+          'user_agent',
+          'address',
+          'started_at',
+        ]),
+      };
     },
   },
   {
