@@ -258,10 +258,7 @@ t.test(
   'a login that was called off while it waited for another tab sends no password',
   async (t) => {
     const { client, name, login, asked } = scene(t);
-    let release = () => {};
-    const others = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const { promise: others, resolve: release } = Promise.withResolvers<void>();
     const held = navigator.locks.request(name, () => others);
     const refused = rejection(login());
     const logout = client.logout();

@@ -20,10 +20,7 @@ const alice = { username: 'alice', password: ALICE_PASSWORD };
 
 t.test('a store that is slow to say that it is empty does not end the login since', async (t) => {
   const store = memoryRefreshTokenStore();
-  let release = () => {};
-  const later = new Promise<void>((resolve) => {
-    release = resolve;
-  });
+  const { promise: later, resolve: release } = Promise.withResolvers<void>();
   const client = startClient(t, server, {
     refreshTokenStore: {
       ...store,
@@ -46,15 +43,12 @@ t.test('an answer that comes after the logout signs nobody in', async (t) => {
   const client = startClient(t, server, { refreshTokenStore: store });
   client.network.expiresInSeconds = 0;
   await client.login(alice);
-  let release = () => {};
-  const held = new Promise<undefined>((resolve) => {
-    release = () => resolve(undefined);
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<undefined>();
   client.network.loss = ({ what }) => (what.endsWith('refresh_token') ? held : undefined);
   const asked = rejection(client.accessToken());
   await pause(20);
   await client.logout();
-  release();
+  release(undefined);
   t.type(await asked, SignedOutError);
   t.equal(client.isSignedIn, false);
   t.equal(await store.load(), undefined);
@@ -64,28 +58,22 @@ t.test('a refresh of before a logout neither goes on nor delays the next login',
   const client = startClient(t, server);
   client.network.expiresInSeconds = 0;
   await client.login(alice);
-  let release = () => {};
-  const held = new Promise<'before'>((resolve) => {
-    release = () => resolve('before');
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<'before'>();
   client.network.loss = ({ what }) => (what.endsWith('refresh_token') ? held : undefined);
   const asked = rejection(client.accessToken());
   await pause(20);
   await client.logout();
   await client.login(alice);
   client.network.expiresInSeconds = 60;
-  let answer = () => {};
-  const answered = new Promise<undefined>((resolve) => {
-    answer = () => resolve(undefined);
-  });
+  const { promise: answered, resolve: answer } = Promise.withResolvers<undefined>();
   client.network.loss = () => answered;
   const next = client.accessToken();
   await pause(100);
   t.equal(client.network.count('/token refresh_token'), 2, 'one for each session');
-  release();
+  release('before');
   t.type(await asked, SignedOutError);
   const another = client.accessToken();
-  answer();
+  answer(undefined);
   t.ok(await isActive(await next));
   t.equal(await another, await next, 'which all who want a token share');
   t.equal(client.network.count('/token refresh_token'), 2, 'the lost one is not sent again');
@@ -141,10 +129,7 @@ t.test('a store that is slow to clear keeps the token of the login since', async
   };
   for (const [when, end] of Object.entries(endings)) {
     let isClearing = false;
-    let release = () => {};
-    const later = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const { promise: later, resolve: release } = Promise.withResolvers<void>();
     const client = startClient(t, server, {
       refreshTokenStore: {
         ...store,
@@ -192,10 +177,7 @@ t.test('of two logins at once the app is told of the later one only', async (t) 
   const network = createNetwork();
   network.expiresInSeconds = 60;
   let answered = 0;
-  let release = () => {};
-  const later = new Promise<void>((resolve) => {
-    release = resolve;
-  });
+  const { promise: later, resolve: release } = Promise.withResolvers<void>();
   const told: Promise<string>[] = [];
   const client: TestClient = startClient(t, server, {
     async fetch(input, init) {

@@ -176,17 +176,14 @@ t.test('whoever aborts does not wait, and stops nobody else', async (t) => {
   client.network.expiresInSeconds = 0;
   await client.login({ username: 'alice', password: ALICE_PASSWORD });
   client.network.expiresInSeconds = 60;
-  let release = () => {};
-  const held = new Promise<undefined>((resolve) => {
-    release = () => resolve(undefined);
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<undefined>();
   client.network.loss = ({ what }) => (what.startsWith('/token') ? held : undefined);
   const controller = new AbortController();
   const leaving = rejection(client.fetch(url, { signal: controller.signal }));
   const staying = client.fetch(url);
   controller.abort();
   t.match(await leaving, { name: 'AbortError' });
-  release();
+  release(undefined);
   t.equal((await staying).status, 200);
   t.equal(refreshes(client), 1);
   const gone = client.fetch(url, { signal: AbortSignal.abort() });
@@ -455,10 +452,7 @@ t.test('axios waits for a token no longer than its caller', async (t) => {
     },
     timeout: { options: () => ({ timeout: 1000 }), error: { name: 'UnavailableError' } },
   };
-  let release = () => {};
-  const held = new Promise<'before'>((resolve) => {
-    release = () => resolve('before');
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<'before'>();
   for (const [name, { options, error }] of Object.entries(limits)) {
     client.network.loss = () => undefined;
     const token = await login(client);
@@ -470,7 +464,7 @@ t.test('axios waits for a token no longer than its caller', async (t) => {
   }
   t.equal(asked.length, 2);
   client.network.loss = () => undefined;
-  release();
+  release('before');
   t.equal((await http.get('/')).status, 200, 'the session goes on');
 });
 

@@ -100,14 +100,11 @@ t.test('tabs that cannot see each other get one successor all the same', async (
   await one.login(alice);
   network.expiresInSeconds = 60;
   let arrived = 0;
-  let release = () => {};
-  const both = new Promise<undefined>((resolve) => {
-    release = () => resolve(undefined);
-  });
+  const { promise: both, resolve: release } = Promise.withResolvers<undefined>();
   // Both have read the cookie before either answer changes it.
   network.loss = () => {
     arrived++;
-    if (arrived === 2) release();
+    if (arrived === 2) release(undefined);
     return both;
   };
   const tokens = await Promise.all([one.accessToken(), two.accessToken()]);
@@ -306,16 +303,13 @@ t.test('a login is not overtaken by the refresh of the session before it', async
   await one.login(alice);
   await settle();
   network.expiresInSeconds = 60;
-  let release = () => {};
-  const held = new Promise<undefined>((resolve) => {
-    release = () => resolve(undefined);
-  });
+  const { promise: held, resolve: release } = Promise.withResolvers<undefined>();
   network.loss = ({ what }) => (what.endsWith('refresh_token') ? held : undefined);
   const refreshed = rejection(one.accessToken());
   await settle();
   const login = two.login(dave);
   await pause(150);
-  release();
+  release(undefined);
   await Promise.all([refreshed, login]);
   await settle();
   const token = await two.accessToken();
@@ -382,14 +376,8 @@ t.test('a tab that holds the lock and never comes back stops nobody for long', a
   await one.login(alice);
   one.close();
   const name = channelOf(server);
-  let release = () => {};
-  const held = navigator.locks.request(
-    name,
-    () =>
-      new Promise<void>((resolve) => {
-        release = resolve;
-      }),
-  );
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const held = navigator.locks.request(name, () => released);
   await settle();
   const { held: locks = [] } = await navigator.locks.query();
   t.ok(locks.some((lock) => lock.name === name));
