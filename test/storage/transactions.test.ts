@@ -2,11 +2,11 @@
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../src/config.ts';
 import { TemporarilyUnavailable } from '../../src/oauth/errors.ts';
-import { openDatabase } from '../../src/storage/database.ts';
+import { type DatabaseOptions, openDatabase } from '../../src/storage/database.ts';
 import { createTestDatabase } from '../support/database.ts';
 
 /** A database with a table to write into. Its pool gives whoever comes next the connection that was used last. */
-async function startScene(t: Test, settings: { readonly statementTimeoutSeconds?: number } = {}) {
+async function startScene(t: Test, settings: Partial<DatabaseOptions> = {}) {
   const { url: databaseUrl, inspect } = await createTestDatabase(t);
   await inspect.query('create table note (text text primary key)');
   const options = { ...loadConfig({}), databaseUrl, ...settings };
@@ -54,6 +54,17 @@ t.test('a statement that takes too long ends at the server, too', async (t) => {
   );
   t.strictSame(rows, []);
 });
+
+t.test(
+  'a row that another one holds is not waited for as long as a statement may take',
+  async (t) => {
+    const { database, inspect, write } = await startScene(t, { lockTimeoutSeconds: 0.1 });
+    await inspect.query("begin; insert into note values ('held')");
+    const failure = await database.run(write, ['held']).catch((error) => error);
+    await inspect.query('rollback');
+    t.match(failure, { cause: { code: '55P03' } }, 'lock_not_available, and no timeout');
+  },
+);
 
 t.test('an instance that stands still in a transaction lets go of its rows', async (t) => {
   const { database, inspect, write, notes } = await startScene(t, { statementTimeoutSeconds: 1 });
