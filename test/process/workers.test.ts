@@ -1,8 +1,9 @@
 /** WORKERS: several processes on one port, one database and one ready line. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { demo } from '../../src/demo.ts';
 import { post } from '../support/client.ts';
-import { serve, temporaryDirectory } from '../support/process.ts';
+import { sendHalfARequest, serve, temporaryDirectory, until } from '../support/process.ts';
 
 t.test('two workers share the port, and SIGTERM ends them in turn', async (t) => {
   const env = { DATA_DIR: temporaryDirectory(t), WORKERS: '2' };
@@ -51,5 +52,24 @@ t.test('two workers share the port, and SIGTERM ends them in turn', async (t) =>
 
   const workers = server.output.stdout.match(/bound to/g)?.length;
   t.equal(workers, 2, 'both have started');
-  t.equal(await server.stop(), 0);
+
+  // Connections go to the workers in turn. Whoever is to end first has to wait for its request.
+  const held = [sendHalfARequest(t, server.url), sendHalfARequest(t, server.url)];
+  await delay(300);
+  const code = server.stop();
+  const status = () =>
+    post(
+      `${server.url}/token`,
+      { grant_type: 'x', client_id: demo.clientId },
+      { connection: 'close' },
+    ).then(
+      (answer) => answer.status,
+      () => undefined,
+    );
+  await until(async () => (await status()) === 503);
+  await delay(300);
+  const statuses = await Promise.all(Array.from({ length: 8 }, status));
+  t.ok(statuses.includes(400), 'the other one answers');
+  for (const socket of held) socket.destroy();
+  t.equal(await code, 0);
 });

@@ -1,7 +1,7 @@
 /** The server and the command line as processes of their own, as a person starts them. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -181,7 +181,7 @@ const readyUrl = (child: ChildProcess, output: { stdout: string }): Promise<stri
   });
 
 /** Sends a request whose body does not come, which keeps a server from ending at once. */
-export function sendHalfARequest(t: Test, url: string): void {
+export function sendHalfARequest(t: Test, url: string): Socket {
   const { port, hostname } = new URL(url);
   const socket = connect(Number(port), hostname);
   socket.on('error', () => {});
@@ -190,4 +190,5 @@ export function sendHalfARequest(t: Test, url: string): void {
     'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
       'Content-Length: 100\r\n\r\n',
   );
+  return socket;
 }
