@@ -103,3 +103,17 @@ t.test('a server whose parent is killed ends under npm, during its start, too', 
   await until(() => !isPostgresRunning(DATA_DIR));
   t.pass('gone');
 });
+
+t.test('a server that was left running goes on when its parent is gone', async (t) => {
+  const DATA_DIR = temporaryDirectory(t);
+  const byShell = ['sh', '-c', `"${process.execPath}" src/heirloom.js serve & wait`] as const;
+  const group = startGroup(t, byShell, { DATA_DIR });
+  const address = await url(group);
+  process.kill(group.pid, 'SIGKILL');
+  await group.exit;
+  // It would look for its parent once a second.
+  await delay(1500);
+  t.ok(await isAnswering(address));
+  group.signalGroup('SIGTERM');
+  await until(() => !isPostgresRunning(DATA_DIR));
+});
