@@ -73,6 +73,9 @@ t.test(
       .filter(({ event }) => event === 'rate_limited');
     const unwritten = lines.reduce((sum, each) => sum + each.unwritten, 0);
     t.equal(lines.length + unwritten, 7, 'and how many there were');
+    const times = lines.map(({ time }) => Date.parse(time));
+    const pauses = times.slice(1).map((time, index) => time - (times[index] as number));
+    t.ok(pauses.length > 0 && pauses.every((pause) => pause > 900), 'a line a second');
     await server.dependencies.clients.create({
       clientId: 'P2',
       clientType: 'public',
