@@ -83,6 +83,11 @@ t.test('DOS-02 RFC 6585 §5: headers over 16 KiB are 431 in JSON', async (t) => 
   const [answer] = await exchange(server.url, request('GET /livez', { 'X-A': 'x'.repeat(20_000) }));
   t.equal(answer?.status, 431);
   t.strictSame(answer?.body, { error: 'invalid_request' });
+  t.equal(
+    answer?.headers.get('connection'),
+    'close',
+    'or a proxy would send its next request there',
+  );
 });
 
 t.test('DOS-03 CWE-400: headers octet by octet end within 15 s', async (t) => {
