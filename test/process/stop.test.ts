@@ -107,6 +107,19 @@ t.test(
   },
 );
 
+t.test('a server that ends is alive to its supervisor, and keeps nobody', async (t) => {
+  const { app, url } = await startServer(t, { drainSeconds: 3 });
+  const closed = app.close();
+  const ask = async (path: string, init?: RequestInit) => {
+    const { status, headers } = await fetch(url + path, init);
+    return { status, connection: headers.get('connection') };
+  };
+  await until(async () => (await ask('/readyz')).status === 503);
+  t.strictSame(await ask('/livez'), { status: 200, connection: 'close' });
+  t.strictSame(await ask('/token', { method: 'POST' }), { status: 503, connection: 'close' });
+  await closed;
+});
+
 t.test(
   'a request that never comes whole is waited for no longer than at other times',
   async (t) => {
