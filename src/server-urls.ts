@@ -15,12 +15,13 @@ export function parseDatabaseUrl(name: string, text: string | undefined): string
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol)) {
     throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
   }
-  // The driver ignores what it does not know: who has misspelt `sslmode` would talk in clear.
-  const isUnknown = (parameter: string) =>
-    /ssl|tls/i.test(parameter) && !tlsParameters.includes(parameter);
-  if ([...url.searchParams.keys()].some(isUnknown)) {
+  // The driver ignores what it does not know or has no value: who has misspelt `sslmode`, or says `?ssl` as for
+  // Java, would talk in clear.
+  const isMeaningless = ([parameter, value]: [string, string]) =>
+    /ssl|tls/i.test(parameter) && !(tlsParameters.includes(parameter) && value !== '');
+  if ([...url.searchParams].some(isMeaningless)) {
     throw new StartUpError(
-      `${name} has a parameter for TLS that means nothing here. There are ${tlsParameters.join(', ')}.`,
+      `${name} has a parameter for TLS that means nothing here. There are ${tlsParameters.join(', ')}, each with a value.`,
     );
   }
   return text;

@@ -32,6 +32,8 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ DATA_DIR: '/tmp/one\ntwo' }, /^DATA_DIR must be one line, not "\/tmp\/one\\ntwo"\.$/],
   [{ DATABASE_URL: 'mysql://u:swordfish@h/d' }, /^DATABASE_URL must look like/],
   [{ DATABASE_URL: 'postgres://u:swordfish@h/d?sslMode=require' }, /^DATABASE_URL has a .* TLS/],
+  [{ DATABASE_URL: 'postgres://u:swordfish@127.0.0.1:1/d?ssl' }, /^DATABASE_URL has a .* TLS/],
+  [{ DATABASE_URL: 'postgres://u@127.0.0.1:1/d?sslmode=' }, /^DATABASE_URL has a .* TLS/],
   [
     {
       DATABASE_URL: 'postgres://h/d',
