@@ -97,10 +97,10 @@ export async function startEmbeddedPostgres(
         port,
         user: superuser,
         password,
-        // Complete, so that PGSSLMODE and PGOPTIONS, which are about other servers, do not complete it.
+        // Complete, so that PGSSLMODE, PGSSLNEGOTIATION and PGOPTIONS, which are about other servers, do not complete it.
         url: (database) =>
           `postgres://${superuser}:${password}@${loopback}:${port}/${encodeURIComponent(database)}` +
-          `?sslmode=disable&options=${encodeURIComponent(NO_OPTIONS)}`,
+          `?sslmode=disable&sslnegotiation=postgres&options=${encodeURIComponent(NO_OPTIONS)}`,
         stopIfIdle: () =>
           withLock(cluster.baseDir, { notice: options.notice }, () => {
             return stopUnlessUsed(cluster, presence.leave());

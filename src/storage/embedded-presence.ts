@@ -52,6 +52,7 @@ export async function tryToConnect(cluster: Cluster): Promise<PresenceClient | u
     password: await readPassword(cluster),
     database: 'postgres',
     ssl: false,
+    sslnegotiation: 'postgres',
     options: NO_OPTIONS,
     application_name: presenceName,
     connectionTimeoutMillis: 5000,

@@ -146,6 +146,7 @@ t.test('variables about other PostgreSQL servers do not reach the embedded one',
     env: {
       DATA_DIR: temporaryDirectory(t),
       PGSSLMODE: 'require',
+      PGSSLNEGOTIATION: 'direct',
       PGOPTIONS: '-c search_path=nowhere -c statement_timeout=1',
     },
   });
