@@ -162,7 +162,9 @@ const connectionSettings = ({
     `set lock_timeout = '${lockTimeoutSeconds}s'`,
     `set idle_in_transaction_session_timeout = '${statementTimeoutSeconds * 2}s'`,
     // Later than the pool by itself: whoever takes a connection that the server is ending gets no answer.
-    `set idle_session_timeout = '${IDLE_CONNECTION_MILLISECONDS * 2}ms'`,
+    // Known since PostgreSQL 14: an older server is to be told that it is too old, and not of this setting.
+    `select set_config('idle_session_timeout', '${IDLE_CONNECTION_MILLISECONDS * 2}ms', false)
+      where current_setting('idle_session_timeout', true) is not null`,
     "set default_transaction_isolation = 'read committed'",
     // Whatever the database's defaults are: in another form, digests and instants would be misread.
     "set bytea_output = 'hex'",

@@ -1,5 +1,5 @@
 /** Databases that a server does not start on, and says why in one line. */
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { openDatabase } from '../../src/storage/database.ts';
@@ -25,6 +25,45 @@ t.test('an encoding that cannot hold every name is refused', async (t) => {
     message: /^The encoding of the database is LATIN1, [^\n]+$/,
   });
 });
+
+t.test(
+  'a server that is too old is told by its version, not by a setting that it lacks',
+  async (t) => {
+    const { url } = await createTestDatabase(t);
+    await t.rejects(open(await startOldServer(t, url)), {
+      name: 'StartUpError',
+      message: /^PostgreSQL 13 is too old: version \d+ or newer is needed\.$/,
+    });
+  },
+);
+
+/** PostgreSQL 13 says another version and knows nothing of what is asked by names that are new. */
+async function startOldServer(t: Test, databaseUrl: string): Promise<string> {
+  const { port, hostname } = new URL(databaseUrl);
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = connect(Number(port), hostname);
+    for (const socket of [client, upstream]) sockets.add(socket.on('error', () => {}));
+    // Of the same length, because messages begin with theirs.
+    client.on('data', (chunk: Buffer) => {
+      const said = chunk
+        .toString('latin1')
+        .replaceAll('idle_session_timeout', 'idle_session_unknown')
+        .replaceAll("'server_version_num'", "'pretended.versions'");
+      upstream.write(said, 'latin1');
+    });
+    upstream.pipe(client);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const old = new URL(databaseUrl);
+  old.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  old.searchParams.set('options', '-c pretended.versions=130023');
+  return old.href;
+}
 
 t.test('a pooler that shares sessions between connections is refused', async (t) => {
   const { url } = await createTestDatabase(t);
