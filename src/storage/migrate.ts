@@ -60,7 +60,10 @@ async function migrateAlone(databaseUrl: string): Promise<string[]> {
     await lock.query(NO_LIMITS);
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
     const { rows } = await lock.query<{ schema: string | null }>(MIGRATIONS_SCHEMA);
-    return await applyPending(databaseUrl, rows[0]?.schema ?? undefined);
+    const schema = rows[0]?.schema ?? undefined;
+    // The mapper would take it for a schema and a table, and write into what may be somebody else's.
+    if (schema?.includes('.')) throw new Error(`the name of schema ${schema} has a dot`);
+    return await applyPending(databaseUrl, schema);
   } finally {
     await lock.end().catch(() => {});
   }

@@ -52,3 +52,15 @@ t.test('tables that are in use are found, whatever schema comes before theirs', 
   t.not(applied.length, 0);
   t.strictSame(await migrate(along('app,public', url)), [], 'a schema that was made later');
 });
+
+t.test(
+  'a schema with a dot in its name is refused, and not taken for a table in another one',
+  async (t) => {
+    const { url } = await createEmptyDatabase(t, '"shop.item"', 'shop');
+    await administer(url, 'create table shop.item (id int, name text, executed_at timestamptz)');
+    await t.rejects(migrate(along('"shop.item"', url)), {
+      name: 'StartUpError',
+      message: /^Cannot migrate the database at [^\n]+: the name of schema shop\.item has a dot$/,
+    });
+  },
+);
