@@ -37,10 +37,16 @@ export function parseRedisUrl(text: string | undefined): string | undefined {
     /^rediss?:$/.test(url.protocol) &&
     /^(\/\d{0,5})?$/.test(url.pathname) &&
     /^\d{0,5}$/.test(url.searchParams.get('db') ?? '') &&
+    // The driver knows `tls` and ignores the others: who says `?ssl=true` would talk in clear.
+    [...url.searchParams].every(
+      ([parameter, value]) => !/ssl|tls/i.test(parameter) || (parameter === 'tls' && value !== ''),
+    ) &&
     // The driver decodes both, and what cannot be decoded would end the start with a stack.
     isDecodable(`${url.username} ${url.password}`);
   if (isFit) return text;
-  throw new StartUpError('REDIS_URL must look like redis://user:password@host:6379/0.');
+  throw new StartUpError(
+    'REDIS_URL must look like redis://user:password@host:6379/0, with rediss: for TLS.',
+  );
 }
 
 function isDecodable(text: string): boolean {

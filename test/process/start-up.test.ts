@@ -45,6 +45,7 @@ const refused: readonly (readonly [Record<string, string>, RegExp])[] = [
   [{ REDIS_URL: 'redis://u:swordfish@h/limits' }, /^REDIS_URL must look like/],
   [{ REDIS_URL: 'redis://u:swordfish@h/0?db=limits' }, /^REDIS_URL must look like/],
   [{ REDIS_URL: 'redis://u:swordfish%ff@h' }, /^REDIS_URL must look like/],
+  [{ REDIS_URL: 'redis://u:swordfish@h/0?ssl=true' }, /^REDIS_URL must look like .* TLS\.$/],
   [{ TRUST_PROXY: 'everybody' }, /^TRUST_PROXY must be/],
   [{ HOST: '0.0.0.0', DATABASE_URL: 'postgres://h/d' }, /^ISSUER is required/],
   [{ HOST: '192.0.2.1' }, /^The embedded database/],
