@@ -140,7 +140,11 @@ export interface Postmaster {
   isReady: boolean;
 }
 
-/** Reads `postmaster.pid` and looks whether its process still is a PostgreSQL. */
+/**
+ * Reads `postmaster.pid` and looks whether its process still is a PostgreSQL.
+ *
+ * @throws StartUpError when that is the server of another directory, of which this one is a copy
+ */
 export async function findPostmaster(cluster: Cluster): Promise<Postmaster | undefined> {
   const text = await readFile(pidPath(cluster), 'utf8').catch((error) => {
     if (error.code === 'ENOENT') return '';
@@ -151,7 +155,22 @@ export async function findPostmaster(cluster: Cluster): Promise<Postmaster | und
   const port = Number(lines[3]);
   if (!(pid > 0 && port > 0)) return undefined;
   const isRunning = await isPostgres(pid);
+  if (isRunning) await refuseCopy(cluster, lines[1] ?? '');
   return { pid, port, isRunning, isReady: isRunning && lines[7]?.trim() === 'ready' };
+}
+
+/** What is written through a copy would be written into the original, and whoever leaves would stop its server. */
+async function refuseCopy({ clusterDir }: Cluster, servedDir: string): Promise<void> {
+  const [own, served] = await Promise.all(
+    // One that was renamed since, or that this user may not see, says nothing.
+    [clusterDir, servedDir].map((dir) => stat(dir).catch(() => undefined)),
+  );
+  if (own === undefined || served === undefined) return;
+  if (own.dev === served.dev && own.ino === served.ino) return;
+  throw new StartUpError(
+    `The database in ${clusterDir} is a copy of ${servedDir}, made while PostgreSQL was running there. ` +
+      'Stop that server first, or copy it when it is stopped.',
+  );
 }
 
 function pidPath(cluster: Cluster): string {

@@ -71,6 +71,23 @@ t.test('a start that cannot connect leaves no PostgreSQL behind', async (t) => {
   }
 });
 
+t.test('a copy of a running database is not taken for it', async (t) => {
+  const [dataDir, copy] = [temporaryDirectory(t), temporaryDirectory(t)];
+  const settings = { fsync: 'off' };
+  const server = await startEmbeddedPostgres({ dataDir, notice: () => {}, settings });
+  await run('cp', ['-a', `${dataDir}/.`, copy]);
+  await t.rejects(startEmbeddedPostgres({ dataDir: copy, notice: () => {}, settings }), {
+    name: 'StartUpError',
+    message:
+      /^The database in [^\n]* is a copy of [^\n]*, made while PostgreSQL was running there\./,
+  });
+  t.ok(isPostgresRunning(dataDir));
+  t.equal(await server.stopIfIdle(), 'stopped');
+  const own = await startEmbeddedPostgres({ dataDir: copy, notice: () => {}, settings });
+  t.ok(isPostgresRunning(copy));
+  await own.stopIfIdle();
+});
+
 t.test('a path that initdb would give to a shell is named', async (t) => {
   const dir = temporaryDirectory(t);
   const cluster = clusterIn({ baseDir: dir, user: undefined });
