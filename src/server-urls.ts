@@ -15,11 +15,8 @@ export function parseDatabaseUrl(name: string, text: string | undefined): string
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol)) {
     throw new StartUpError(`${name} must look like postgres://user:password@host:5432/db.`);
   }
-  // The driver ignores what it does not know or has no value: who has misspelt `sslmode`, or says `?ssl` as for
-  // Java, would talk in clear.
-  const isMeaningless = ([parameter, value]: [string, string]) =>
-    /ssl|tls/i.test(parameter) && !(tlsParameters.includes(parameter) && value !== '');
-  if ([...url.searchParams].some(isMeaningless)) {
+  // Who has misspelt `sslmode`, or says `?ssl` as for Java, would talk in clear.
+  if (asksInVainForTls(url, tlsParameters)) {
     throw new StartUpError(
       `${name} has a parameter for TLS that means nothing here. There are ${tlsParameters.join(', ')}, each with a value.`,
     );
@@ -37,15 +34,21 @@ export function parseRedisUrl(text: string | undefined): string | undefined {
     /^rediss?:$/.test(url.protocol) &&
     /^(\/\d{0,5})?$/.test(url.pathname) &&
     /^\d{0,5}$/.test(url.searchParams.get('db') ?? '') &&
-    // The driver knows `tls` and ignores the others: who says `?ssl=true` would talk in clear.
-    [...url.searchParams].every(
-      ([parameter, value]) => !/ssl|tls/i.test(parameter) || (parameter === 'tls' && value !== ''),
-    ) &&
+    // Who says `?ssl=true` would talk in clear.
+    !asksInVainForTls(url, ['tls']) &&
     // The driver decodes both, and what cannot be decoded would end the start with a stack.
     isDecodable(`${url.username} ${url.password}`);
   if (isFit) return text;
   throw new StartUpError(
     'REDIS_URL must look like redis://user:password@host:6379/0, with rediss: for TLS.',
+  );
+}
+
+/** Drivers ignore a parameter that they do not know, or that has no value. */
+function asksInVainForTls({ searchParams }: URL, known: readonly string[]): boolean {
+  return [...searchParams].some(
+    ([parameter, value]) =>
+      /ssl|tls/i.test(parameter) && !(known.includes(parameter) && value !== ''),
   );
 }
 
