@@ -1,21 +1,17 @@
 /** Databases in which `search_path` leads to another schema than `public`. */
-import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { migrate } from '../../src/storage/migrate.ts';
+import { createTestDatabase } from '../support/database.ts';
 import { createCast, login } from '../support/fixtures.ts';
-import { administer, joinTestPostgres } from '../support/postgres.ts';
+import { administer } from '../support/postgres.ts';
 import { startServer } from '../support/server.ts';
 
 /** An empty database, with schemas. */
-async function createEmptyDatabase(t: Test, ...schemas: readonly string[]) {
-  const postgres = await joinTestPostgres();
-  const name = `heirloom_test_${randomBytes(6).toString('hex')}`;
-  await administer(postgres.url('postgres'), `create database ${name}`);
-  t.teardown(() => administer(postgres.url('postgres'), `drop database ${name} with (force)`));
-  const url = postgres.url(name);
+async function createEmptyDatabase(t: Test, ...schemas: readonly string[]): Promise<string> {
+  const { url } = await createTestDatabase(t, 'template0');
   await administer(url, ...schemas.map((schema) => `create schema ${schema}`));
-  return { name, url };
+  return url;
 }
 
 /** The same database for whoever finds tables by another path. */
@@ -26,14 +22,15 @@ function along(path: string, databaseUrl: string): string {
 }
 
 t.test('instances start again where their tables are in a schema of their own', async (t) => {
-  const { name, url } = await createEmptyDatabase(t, 'auth');
+  const url = await createEmptyDatabase(t, 'auth');
+  const name = new URL(url).pathname.slice(1);
   await administer(url, `alter database ${name} set search_path = auth, public`);
   t.not((await migrate(url)).length, 0);
   t.strictSame(await migrate(url), [], 'migrated before');
 });
 
 t.test('two installations share a database by a schema for each', async (t) => {
-  const { url } = await createEmptyDatabase(t, 'one', 'two');
+  const url = await createEmptyDatabase(t, 'one', 'two');
   const urls = ['one', 'two'].map((schema) => along(schema, url));
   for (const own of urls) {
     t.not((await migrate(own)).length, 0);
@@ -47,7 +44,7 @@ t.test('two installations share a database by a schema for each', async (t) => {
 });
 
 t.test('tables that are in use are found, whatever schema comes before theirs', async (t) => {
-  const { url } = await createEmptyDatabase(t, 'app');
+  const url = await createEmptyDatabase(t, 'app');
   const applied = await migrate(url);
   t.not(applied.length, 0);
   t.strictSame(await migrate(along('app,public', url)), [], 'a schema that was made later');
@@ -56,7 +53,7 @@ t.test('tables that are in use are found, whatever schema comes before theirs', 
 t.test(
   'a schema with a dot in its name is refused, and not taken for a table in another one',
   async (t) => {
-    const { url } = await createEmptyDatabase(t, '"shop.item"', 'shop');
+    const url = await createEmptyDatabase(t, '"shop.item"', 'shop');
     await administer(url, 'create table shop.item (id int, name text, executed_at timestamptz)');
     await t.rejects(migrate(along('"shop.item"', url)), {
       name: 'StartUpError',
