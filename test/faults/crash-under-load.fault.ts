@@ -1,4 +1,4 @@
-/** F01, F02 and F09 of `requirements` 2.2: processes killed and PostgreSQL crashed under load. */
+/** Processes killed and PostgreSQL crashed under load. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import type { TestDatabase } from '../support/database.ts';
@@ -50,7 +50,7 @@ const MAXIMUM_VISITS = 60;
 const pick = <Item>(items: readonly Item[]): Item | undefined =>
   items[Math.floor(Math.random() * items.length)];
 
-t.test('kill -9 and crashes of PostgreSQL log nobody out and undo nothing', async (t) => {
+t.test('F01 I1-I12: kills and crashes of PostgreSQL log nobody out and undo nothing', async (t) => {
   const postgres = await startPostgres(t);
   const database = await postgres.createDatabase();
   const keepers = peopleNamed('keeper', 8);

@@ -1,4 +1,4 @@
-/** F13 and F16 of `requirements` 2.2: no deadlock, and a row that somebody holds delays its family only. */
+/** No deadlock, and a row that somebody holds delays its family only. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Answer } from '../support/client.ts';
@@ -65,7 +65,7 @@ const deadlocks = async (database: TestDatabase): Promise<number> => {
   return row?.deadlocks as number;
 };
 
-t.test('two processes that rotate in opposite order never deadlock', async (t) => {
+t.test('F16 I4, I5, I11: two processes that rotate in opposite order never deadlock', async (t) => {
   const { database, client, targets, tokens } = await setUp(t, FAMILIES);
   const before = await deadlocks(database);
   const counts: Record<string, number> = {};
@@ -104,49 +104,51 @@ t.test('two processes that rotate in opposite order never deadlock', async (t) =
   });
 });
 
-for (const { held, copies } of [
-  { held: 'for longer than a lock is waited for', copies: 1 },
-  { held: 'while more requests wait than there are connections', copies: WAITING },
-]) {
-  t.test(`a row held by somebody else, ${held}, delays its own family only`, async (t) => {
-    const { database, client, targets, tokens } = await setUp(t, 20);
-    const [token, ...others] = tokens as [string, ...string[]];
-    const release = await holdRow(database, familyOf(token));
-    let answered = 0;
-    const waiting = targets.flatMap((target) =>
-      Array.from({ length: copies }, async () => {
-        const reply = await refresh(target, client, token);
-        answered++;
-        return reply;
-      }),
-    );
-    await delay(100);
-    const refreshedOthers: Reply[] = [];
-    let answeredFirst = 0;
-    await inTurns(others, 8, async (other, index) => {
-      refreshedOthers.push(await refresh(targets[index % 2] as Target, client, other));
-      if (answered === 0) answeredFirst++;
+t.test('F13 I5, I7, I8: a row that somebody holds delays its own family only', async (t) => {
+  for (const { held, copies } of [
+    { held: 'for longer than a lock is waited for', copies: 1 },
+    { held: 'while more requests wait than there are connections', copies: WAITING },
+  ]) {
+    await t.test(held, async (t) => {
+      const { database, client, targets, tokens } = await setUp(t, 20);
+      const [token, ...others] = tokens as [string, ...string[]];
+      const release = await holdRow(database, familyOf(token));
+      let answered = 0;
+      const waiting = targets.flatMap((target) =>
+        Array.from({ length: copies }, async () => {
+          const reply = await refresh(target, client, token);
+          answered++;
+          return reply;
+        }),
+      );
+      await delay(100);
+      const refreshedOthers: Reply[] = [];
+      let answeredFirst = 0;
+      await inTurns(others, 8, async (other, index) => {
+        refreshedOthers.push(await refresh(targets[index % 2] as Target, client, other));
+        if (answered === 0) answeredFirst++;
+      });
+      t.ok(
+        refreshedOthers.every(({ status }) => status === 200),
+        'every other family is refreshed',
+      );
+      t.equal(answeredFirst, others.length, 'before anybody who waits for the row has given up');
+      const meanings = (await Promise.all(waiting)).map(meaningOf);
+      t.ok(
+        meanings.every((meaning) => meaning === 'unavailable'),
+        'the held family gets 503 with Retry-After',
+      );
+      await release();
+      const retry = await refresh(targets[0], client, token);
+      t.equal(retry.status, 200, 'and is refreshed as soon as its row is free');
+      printFigures(t, {
+        'requests for the held row': waiting.length,
+        'of them 503': meanings.filter((meaning) => meaning === 'unavailable').length,
+        'refreshes of other families meanwhile': answeredFirst,
+      });
     });
-    t.ok(
-      refreshedOthers.every(({ status }) => status === 200),
-      'every other family is refreshed',
-    );
-    t.equal(answeredFirst, others.length, 'before anybody who waits for the row has given up');
-    const meanings = (await Promise.all(waiting)).map(meaningOf);
-    t.ok(
-      meanings.every((meaning) => meaning === 'unavailable'),
-      'the held family gets 503 with Retry-After',
-    );
-    await release();
-    const retry = await refresh(targets[0], client, token);
-    t.equal(retry.status, 200, 'and is refreshed as soon as its row is free');
-    printFigures(t, {
-      'requests for the held row': waiting.length,
-      'of them 503': meanings.filter((meaning) => meaning === 'unavailable').length,
-      'refreshes of other families meanwhile': answeredFirst,
-    });
-  });
-}
+  }
+});
 
 t.test('a row that is released in time is rotated by the request that waited', async (t) => {
   const { database, client, targets, tokens } = await setUp(t, 1);

@@ -1,4 +1,4 @@
-/** F10 of `requirements` 2.2, shorter: every connection to PostgreSQL is ended each second, under load. */
+/** Every connection to PostgreSQL is ended each second, under load. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import type { TestDatabase } from '../support/database.ts';
@@ -38,7 +38,7 @@ const postgres = await startPostgres(t);
 /** I8: within this time of the fault's end, nothing fails any more. */
 const RECOVERY_SECONDS = 10;
 
-t.test('ending every connection each second is trouble and never a verdict', async (t) => {
+t.test('F10 I1-I12: ending every connection each second is never a verdict', async (t) => {
   const database = await postgres.createDatabase();
   const people = peopleNamed('person', 8);
   const visitors = peopleNamed('visitor', 8);

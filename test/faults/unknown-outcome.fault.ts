@@ -1,4 +1,4 @@
-/** F11 of `requirements` 2.2: the database connection is lost between COMMIT and its acknowledgement. */
+/** The database connection is lost between COMMIT and its acknowledgement. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Answer } from '../support/client.ts';
@@ -74,7 +74,7 @@ const assertUnavailable = (t: Test, reply: Reply, message = 'the outcome is unkn
 /** Lets a server that would write again do so. */
 const settle = () => delay(300);
 
-t.test('a rotation whose acknowledgement is lost is 503, and a retry gets it', async (t) => {
+t.test('F11 I4, I5, I11: a rotation not acknowledged is 503, and a retry gets it', async (t) => {
   const scene = await setUp(t);
   const { database, proxy, server, client } = scene;
   const target = () => server.url;

@@ -11,9 +11,13 @@ interface Row {
   readonly test: string;
 }
 
+/** A check of section 1 (`SYN-01`) or a fault of section 2 (`F01`). */
+const ROW = /^\| (?:[A-Z]{3,4}-|F)\d+ /;
+const TITLE = /(?:test|check)\(\s*(['"`])((?:[A-Z]{3,4}-|F)\d+) (.*?)\1\s*,/gs;
+
 const rows: Row[] = readFileSync(join(CHECKOUT, 'test/CONFORMANCE.md'), 'utf8')
   .split('\n')
-  .filter((line) => /^\| [A-Z]{3,4}-\d+ /.test(line))
+  .filter((line) => ROW.test(line))
   .map((line) => {
     const [, id = '', source = '', behaviour = '', test = ''] = line
       .split(/(?<!\\)\|/)
@@ -25,7 +29,7 @@ const rows: Row[] = readFileSync(join(CHECKOUT, 'test/CONFORMANCE.md'), 'utf8')
 const titled = globSync('test/**/*.ts', { cwd: CHECKOUT, exclude: ['test/bench/**'] }).flatMap(
   (file) => {
     const source = readFileSync(join(CHECKOUT, file), 'utf8');
-    const titles = source.matchAll(/(?:test|check)\(\s*(['"`])([A-Z]{3,4}-\d+) (.*?)\1\s*,/gs);
+    const titles = source.matchAll(TITLE);
     return [...titles].map(([, , id = '', title = '']) => ({ id, title, file }));
   },
 );
