@@ -5,7 +5,7 @@ import pg from 'pg';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { StartUpError } from '../start-up-error.ts';
 import { columnTypes } from './column-types.ts';
-import { refuseUnfitDatabase } from './fit-database.ts';
+import { refuseUnfitPool } from './fit-database.ts';
 import { IDLE_CONNECTION_MILLISECONDS, ormConfig } from './orm.ts';
 import { setQueryDeadline } from './query-deadline.ts';
 import type { Statement } from './statement.ts';
@@ -62,7 +62,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     await orm.connect();
     // The pool exists only after the first use of the connection.
     await orm.em.getConnection().execute('select');
-    await refuseUnfitDatabase(pool as unknown as pg.Pool);
+    await refuseUnfitPool(pool as unknown as pg.Pool);
   } catch (error) {
     await orm.close(true).catch(() => {});
     if (error instanceof StartUpError) throw error;

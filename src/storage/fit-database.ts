@@ -9,9 +9,15 @@ const OLDEST_SERVER_VERSION = 15;
 /** Anything else has no place for some of what people write, and refuses it in the middle of a statement. */
 const FIT_ENCODINGS = ['UTF8', 'SQL_ASCII'];
 
-/** @throws StartUpError with one line unless the server is new enough, holds every text and keeps settings */
-export async function refuseUnfitDatabase(pool: pg.Pool): Promise<void> {
-  const { rows } = await pool.query<{ version: number; encoding: string }>(
+/** @throws StartUpError with one line unless the database is fit to be migrated, and connections keep settings */
+export async function refuseUnfitPool(pool: pg.Pool): Promise<void> {
+  await refuseUnfitDatabase(pool);
+  await refuseSharedSessions(pool);
+}
+
+/** @throws StartUpError with one line unless the server is new enough and holds every text */
+export async function refuseUnfitDatabase(database: pg.Pool | pg.Client): Promise<void> {
+  const { rows } = await database.query<{ version: number; encoding: string }>(
     `select current_setting('server_version_num')::int as version,
       current_setting('server_encoding') as encoding`,
   );
@@ -26,7 +32,6 @@ export async function refuseUnfitDatabase(pool: pg.Pool): Promise<void> {
       `The encoding of the database is ${encoding}, which cannot hold every name: UTF8 is needed.`,
     );
   }
-  await refuseSharedSessions(pool);
 }
 
 /**

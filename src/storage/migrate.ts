@@ -3,6 +3,7 @@ import { MikroORM } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { StartUpError } from '../start-up-error.ts';
 import { reasonOf, withoutSecrets } from './database.ts';
+import { refuseUnfitDatabase } from './fit-database.ts';
 import { MIGRATIONS_TABLE, ormConfig } from './orm.ts';
 
 /** Any constant will do, as long as every instance uses the same. */
@@ -38,10 +39,11 @@ const MIGRATIONS_SCHEMA = `
  * is held on a connection of its own, by a transaction: it works through a transaction pooler and
  * goes away with its holder.
  *
- * @throws StartUpError with one line when the database cannot be reached or migrated
+ * @throws StartUpError with one line when the database cannot be reached, is unfit for use, or cannot be migrated
  */
 export function migrate(databaseUrl: string): Promise<string[]> {
   return migrateAlone(databaseUrl).catch((error) => {
+    if (error instanceof StartUpError) throw error;
     throw new StartUpError(
       `Cannot migrate the database at ${withoutSecrets(databaseUrl)}: ${reasonOf(error)}`,
     );
@@ -55,6 +57,7 @@ async function migrateAlone(databaseUrl: string): Promise<string[]> {
   lock.on('error', () => {});
   try {
     await lock.connect();
+    await refuseUnfitDatabase(lock);
     // In this isolation only, what the last holder has made is seen.
     await lock.query('begin isolation level read committed');
     await lock.query(NO_LIMITS);

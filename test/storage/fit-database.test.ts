@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import pg from 'pg';
 import t, { type Test } from 'tap';
 import { openDatabase } from '../../src/storage/database.ts';
+import { migrate } from '../../src/storage/migrate.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { administer, joinTestPostgres } from '../support/postgres.ts';
 
@@ -20,20 +21,39 @@ t.test('an encoding that cannot hold every name is refused', async (t) => {
   const like = "encoding 'LATIN1' locale_provider libc locale 'C' template template0";
   await administer(postgres.url('postgres'), `create database heirloom_test_latin ${like}`);
   t.teardown(() => administer(postgres.url('postgres'), 'drop database heirloom_test_latin'));
-  await t.rejects(open(postgres.url('heirloom_test_latin')), {
+  const url = postgres.url('heirloom_test_latin');
+  const refused = {
     name: 'StartUpError',
     message: /^The encoding of the database is LATIN1, [^\n]+$/,
-  });
+  };
+  await t.rejects(migrate(url), refused);
+  await assertUntouched(t, url);
+  await t.rejects(open(url), refused);
 });
+
+/** Whoever is told to use another database finds this one as it was. */
+async function assertUntouched(t: Test, url: string): Promise<void> {
+  const database = new pg.Client({ connectionString: url });
+  await database.connect();
+  const { rows } = await database.query(
+    "select relname from pg_class where relnamespace = 'public'::regnamespace",
+  );
+  await database.end();
+  t.strictSame(rows, [], 'nothing has been migrated');
+}
 
 t.test(
   'a server that is too old is told by its version, not by a setting that it lacks',
   async (t) => {
-    const { url } = await createTestDatabase(t);
-    await t.rejects(open(await startOldServer(t, url)), {
+    const { url } = await createTestDatabase(t, 'template1');
+    const old = await startOldServer(t, url);
+    const refused = {
       name: 'StartUpError',
       message: /^PostgreSQL 13 is too old: version \d+ or newer is needed\.$/,
-    });
+    };
+    await t.rejects(migrate(old), refused);
+    await assertUntouched(t, url);
+    await t.rejects(open(old), refused);
   },
 );
 
