@@ -4,6 +4,7 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import { version } from '../version.ts';
+import { namedSchemas } from './schemas.ts';
 
 export interface OpenApiOptions {
   /** Path of the issuer, below which browsers find the routes. */
@@ -49,7 +50,12 @@ export async function collectOpenApi(app: FastifyInstance, options: OpenApiOptio
     hideUntagged: true,
     // JSON Schema of OpenAPI 3.1 has constants, and some generators read an enumeration of `true` as any boolean.
     convertConstToEnum: false,
+    // Schemas keep their names, which would be numbers otherwise.
+    refResolver: { buildLocalReference: ({ $id }) => String($id) },
   });
+  for (const [$id, schema] of Object.entries(namedSchemas(options.grantTypes))) {
+    app.addSchema({ ...schema, $id });
+  }
 }
 
 const passwordScheme = (path: string) => ({

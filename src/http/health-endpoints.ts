@@ -1,8 +1,9 @@
 /** `GET /livez` and `GET /readyz`: is the process alive, and should it get requests. */
 import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
 import { TemporarilyUnavailable } from '../oauth/errors.ts';
 import { refuseOtherMethods } from './endpoint.ts';
-import { health, healthErrors, readinessErrors } from './schemas.ts';
+import { healthErrors, readinessErrors } from './schemas.ts';
 
 /** @param checkReadiness throws `TemporarilyUnavailable` while the database does not answer */
 export function addHealthEndpoints(
@@ -29,7 +30,7 @@ export function addHealthEndpoints(
     {
       schema: {
         ...describe('livez', 'The process answers'),
-        response: { 200: health, ...healthErrors },
+        response: { 200: Type.Ref('Health'), ...healthErrors },
       },
     },
     async () => ({ status: 'ok' }),
@@ -39,7 +40,7 @@ export function addHealthEndpoints(
     {
       schema: {
         ...describe('readyz', 'Requests can be served'),
-        response: { 200: health, ...readinessErrors },
+        response: { 200: Type.Ref('Health'), ...readinessErrors },
       },
     },
     async () => {

@@ -1,10 +1,11 @@
 /** `POST /introspect`, RFC 7662 §2. */
 import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import type { ActiveIntrospection } from '../oauth/introspection.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { addClientEndpoint } from './endpoint.ts';
-import { clientEndpointErrors, introspectionResponse, tokenInquiry } from './schemas.ts';
+import { clientEndpointErrors } from './schemas.ts';
 import { readTokenInquiry } from './token-inquiry.ts';
 
 export function addIntrospectionEndpoint(
@@ -22,8 +23,8 @@ export function addIntrospectionEndpoint(
         'For confidential clients only. Every answer is read from the database after the request ' +
         'arrived. A token that is unknown, dead or not meant for the caller is simply inactive.',
       tags: ['OAuth'],
-      body: tokenInquiry,
-      response: { 200: introspectionResponse, ...clientEndpointErrors('invalid_request') },
+      body: Type.Ref('IntrospectionRequest'),
+      response: { 200: Type.Ref('Introspection'), ...clientEndpointErrors('invalid_request') },
     },
     async handle(form, request) {
       const introspection = await server.introspect(readTokenInquiry(form, request));

@@ -1,8 +1,9 @@
 /** `GET /.well-known/oauth-authorization-server`, RFC 8414. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import { refuseOtherMethods } from './endpoint.ts';
-import { metadataErrors, metadataResponse } from './schemas.ts';
+import { metadataErrors } from './schemas.ts';
 
 const WELL_KNOWN = '/.well-known/oauth-authorization-server';
 
@@ -26,7 +27,7 @@ export function addMetadataEndpoint(
         summary: 'What this server can do',
         tags: ['Discovery'],
         security: [],
-        response: { 200: metadataResponse, ...metadataErrors },
+        response: { 200: Type.Ref('Metadata'), ...metadataErrors },
       },
     },
     handler,

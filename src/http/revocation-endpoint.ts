@@ -7,7 +7,7 @@ import type { BrowserOptions } from './cors.ts';
 import { addClientEndpoint } from './endpoint.ts';
 import { clearRefreshCookie, readBrowserRequest } from './refresh-cookie.ts';
 import { createClientLimit } from './request-limits.ts';
-import { appEndpointErrors, appHeaders, cookieHeader, revocationRequest } from './schemas.ts';
+import { appEndpointErrors, appHeaders, cookieHeader } from './schemas.ts';
 import { readTokenInquiry } from './token-inquiry.ts';
 
 /** RFC 7009 §5: what guesses tokens by revoking them is slowed down. */
@@ -32,12 +32,9 @@ export function addRevocationEndpoint(
         'A client in cookie mode logs out without `token`: the cookie says which, and is cleared.',
       tags: ['OAuth'],
       headers: appHeaders,
-      body: revocationRequest,
+      body: Type.Ref('RevocationRequest'),
       response: {
-        200: Type.Object(
-          {},
-          { description: 'The token is not good any more.', headers: cookieHeader },
-        ),
+        200: { ...Type.Ref('Revocation'), headers: cookieHeader },
         ...appEndpointErrors('invalid_request', 'invalid_grant'),
       },
     },

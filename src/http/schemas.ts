@@ -43,7 +43,7 @@ const passwordParameters = {
   ),
 };
 
-export const tokenRequest = (grantTypes: readonly string[]) =>
+const tokenRequest = (grantTypes: readonly string[]) =>
   Type.Object({
     grant_type: Type.String({
       ...filled,
@@ -78,7 +78,7 @@ const inquiryParameters = {
   ...clientParameters,
 };
 
-export const tokenInquiry = Type.Object({
+const introspectionRequest = Type.Object({
   token: Type.String({
     ...filled,
     examples: ['PASTE_AN_ACCESS_TOKEN'],
@@ -87,7 +87,7 @@ export const tokenInquiry = Type.Object({
   ...inquiryParameters,
 });
 
-export const revocationRequest = Type.Object({
+const revocationRequest = Type.Object({
   token: Type.Optional(
     Type.String({
       ...empty,
@@ -150,7 +150,7 @@ export const withLimitHeaders = ({ default: uncounted, ...counted }: Responses):
   ...(uncounted && { default: uncounted }),
 });
 
-export const tokenResponse = Type.Object(
+const tokenResponse = Type.Object(
   {
     access_token: Type.String({
       pattern: '^hat_[A-Za-z0-9_-]{70}$',
@@ -166,29 +166,35 @@ export const tokenResponse = Type.Object(
   { description: 'Tokens, RFC 6749 section 5.1.' },
 );
 
-export const introspectionResponse = Type.Union(
-  [
-    Type.Object({
-      active: Type.Literal(true),
-      scope: Type.String({ examples: ['read write'] }),
-      client_id: Type.String({ examples: ['demo'] }),
-      sub: Type.Optional(Type.String({ examples: ['66cbf3ef-1b3b-4efb-8a0c-d7f1c2a5f8f4'] })),
-      aud: Type.Optional(
-        Type.Union([Type.String(), Type.Array(Type.String())], {
-          examples: ['https://api.example'],
-        }),
-      ),
-      iss: Type.String({ format: 'uri', examples: ['http://127.0.0.1:3000'] }),
-      token_type: Type.Optional(Type.Literal('Bearer')),
-      exp: Type.Integer({ examples: [1_800_000_900], description: 'Seconds since 1970.' }),
-      iat: Type.Integer({ examples: [1_800_000_000], description: 'Seconds since 1970.' }),
+const activeIntrospection = Type.Object({
+  active: Type.Literal(true),
+  scope: Type.String({ examples: ['read write'] }),
+  client_id: Type.String({ examples: ['demo'] }),
+  sub: Type.Optional(Type.String({ examples: ['66cbf3ef-1b3b-4efb-8a0c-d7f1c2a5f8f4'] })),
+  aud: Type.Optional(
+    Type.Union([Type.String(), Type.Array(Type.String())], {
+      examples: ['https://api.example'],
     }),
-    Type.Object({ active: Type.Literal(false) }, { additionalProperties: false }),
-  ],
+  ),
+  iss: Type.String({ format: 'uri', examples: ['http://127.0.0.1:3000'] }),
+  token_type: Type.Optional(Type.Literal('Bearer')),
+  exp: Type.Integer({ examples: [1_800_000_900], description: 'Seconds since 1970.' }),
+  iat: Type.Integer({ examples: [1_800_000_000], description: 'Seconds since 1970.' }),
+});
+
+const inactiveIntrospection = Type.Object(
+  { active: Type.Literal(false) },
+  { additionalProperties: false },
+);
+
+const introspection = Type.Union(
+  [Type.Ref('ActiveIntrospection'), Type.Ref('InactiveIntrospection')],
   { description: 'RFC 7662 section 2.2. An inactive token carries no claim at all.' },
 );
 
-export const metadataResponse = Type.Object(
+const revocation = Type.Object({}, { description: 'The token is not good any more.' });
+
+const metadata = Type.Object(
   {
     issuer: Type.String({ format: 'uri' }),
     token_endpoint: Type.String({ format: 'uri' }),
@@ -202,15 +208,41 @@ export const metadataResponse = Type.Object(
   { description: 'RFC 8414 section 2.' },
 );
 
-export const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
+const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
+
+const error = Type.Object(
+  { error: Type.String(), error_description: Type.Optional(Type.String()) },
+  { description: 'Every failure, RFC 6749 section 5.2.' },
+);
+
+/** By the names that `Type.Ref` takes, and that generators of clients give to their types. */
+export const namedSchemas = (grantTypes: readonly string[]) => ({
+  TokenRequest: tokenRequest(grantTypes),
+  TokenResponse: tokenResponse,
+  RevocationRequest: revocationRequest,
+  Revocation: revocation,
+  IntrospectionRequest: introspectionRequest,
+  Introspection: introspection,
+  ActiveIntrospection: activeIntrospection,
+  InactiveIntrospection: inactiveIntrospection,
+  Metadata: metadata,
+  Health: health,
+  Error: error,
+});
 
 type Failure = { readonly error: string; readonly error_description?: string };
 
-const failure = (description: string, examples: readonly Failure[], headers?: Headers) =>
-  Type.Object(
-    { error: Type.String(), error_description: Type.Optional(Type.String()) },
-    { description, examples, ...(headers && { headers }) },
-  );
+/** Spelled out, because examples beside a reference would be lost. */
+const failure = (description: string, examples: readonly Failure[], headers?: Headers) => ({
+  description,
+  headers,
+  content: {
+    'application/json': {
+      schema: Type.Ref('Error'),
+      examples: Object.fromEntries(examples.map((value) => [value.error, { value }])),
+    },
+  },
+});
 
 const refusal = (code: OAuthErrorCode): Failure => ({
   error: code,

@@ -1,5 +1,6 @@
 /** `POST /token`, RFC 6749 §3.2: from form to grant and back. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import Type from 'typebox';
 import type { AuthorizationServer } from '../oauth/authorization-server.ts';
 import type { Client } from '../oauth/client.ts';
 import { invalidRequest, OAuthError } from '../oauth/errors.ts';
@@ -23,8 +24,6 @@ import {
   appHeaders,
   cookieHeader,
   MAXIMUM_DEVICE_LABEL_CHARACTERS,
-  tokenRequest,
-  tokenResponse,
 } from './schemas.ts';
 
 const parameterNames = [
@@ -77,9 +76,9 @@ export function addTokenEndpoint(
         '`__Host-heirloom_refresh_` + the first 16 hex digits of SHA-256(client_id).',
       tags: ['OAuth'],
       headers: appHeaders,
-      body: tokenRequest(server.grantTypes),
+      body: Type.Ref('TokenRequest'),
       response: {
-        200: { ...tokenResponse, headers: cookieHeader },
+        200: { ...Type.Ref('TokenResponse'), headers: cookieHeader },
         ...errors,
         400: { ...errors[400], headers: cookieHeader },
       },

@@ -53,7 +53,7 @@ t.test('MET-14 contract: refusals are documented as they are answered', async (t
   const needed = { grant_type: 'password', username: 'alice', password: 'x' };
   const { body } = await post(`${server.url}/token`, needed);
   const example = documentedPaths['/token']?.post?.responses[401]?.content;
-  t.strictSame(example?.['application/json']?.example, body);
+  t.strictSame(example?.['application/json']?.examples?.['invalid_client']?.value, body);
 });
 
 t.test(

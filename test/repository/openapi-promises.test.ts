@@ -2,7 +2,7 @@
 import t from 'tap';
 import { demo, ensureDemo } from '../../src/demo.ts';
 import { basic, post } from '../support/client.ts';
-import { documentedPaths } from '../support/documented.ts';
+import { documentedPaths, type Reference, resolveSchema } from '../support/documented.ts';
 import { startServer } from '../support/server.ts';
 
 type Schema = {
@@ -16,22 +16,34 @@ type Property = {
   readonly examples?: readonly string[];
   readonly const?: unknown;
 };
-type Media = { readonly schema: Schema & { readonly anyOf: readonly Schema[] } };
 
 const server = await startServer(t, { isRateLimitOn: false });
 await ensureDemo(server.dependencies);
 const api = basic(demo.apiClientId, demo.apiClientSecret);
 
 const forms = Object.entries(documentedPaths).flatMap(([path, { post: operation }]) => {
-  const { requestBody } = (operation ?? {}) as { requestBody?: { content: Record<string, Media> } };
-  const media = requestBody?.content['application/x-www-form-urlencoded'];
-  return media ? [{ path, schema: media.schema }] : [];
+  const media = operation?.requestBody?.content['application/x-www-form-urlencoded'];
+  return media ? [{ path, schema: resolveSchema<Schema>(media.schema) }] : [];
 });
 
-const answerOf = (path: string) => {
-  const content = documentedPaths[path]?.['post']?.responses['200']?.content ?? {};
-  return (content['application/json'] as Media).schema;
+const answerOf = <Answer>(path: string) => {
+  const content = documentedPaths[path]?.['post']?.responses['200']?.content;
+  return resolveSchema<Answer>(content?.['application/json']?.schema ?? {});
 };
+
+t.test('clients are generated with one type for each body, and one for all failures', async (t) => {
+  const operations = Object.entries(documentedPaths).flatMap(([path, methods]) =>
+    Object.values(methods).map(({ responses }) => ({ path, responses })),
+  );
+  t.equal(operations.length, 6);
+  for (const { path, responses } of operations) {
+    for (const [status, { content }] of Object.entries(responses)) {
+      const schema = content?.['application/json']?.schema ?? {};
+      t.doesNotThrow(() => resolveSchema(schema), `${path} ${status}`);
+      t.equal(schema.$ref?.endsWith('/Error'), !status.startsWith('2'), `${path} ${status}`);
+    }
+  }
+});
 
 t.test('a parameter is refused for its characters where the document says so', async (t) => {
   t.equal(forms.length, 3);
@@ -63,13 +75,14 @@ t.test('what is required cannot be empty, in the document as on the wire', async
 });
 
 t.test('clients are generated that tell an active token from a dead one', async (t) => {
-  const { anyOf } = answerOf('/introspect');
-  const constants = anyOf.map(({ properties }) => properties['active']?.const);
+  const { anyOf } = answerOf<{ anyOf: Reference[] }>('/introspect');
+  const alternatives = anyOf.map((each) => resolveSchema<Schema>(each));
+  const constants = alternatives.map(({ properties }) => properties['active']?.const);
   t.strictSame(constants, [true, false]);
 });
 
 t.test('a mock server answers with tokens of the documented shape', async (t) => {
-  const { properties } = answerOf('/token');
+  const { properties } = answerOf<Schema>('/token');
   for (const name of ['access_token', 'refresh_token']) {
     const { pattern, examples } = properties[name] ?? {};
     t.match(examples?.[0], new RegExp(pattern ?? '$^'), name);

@@ -2,16 +2,28 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-type Response = {
-  headers?: Record<string, unknown>;
-  content?: Record<string, { example?: unknown }>;
+export type Reference = { $ref?: string };
+type Content = Record<string, { schema: Reference; examples?: Record<string, { value: unknown }> }>;
+type Response = { headers?: Record<string, unknown>; content?: Content };
+type Operation = {
+  requestBody?: { content: Content };
+  responses: Record<string, Response>;
+  security?: Record<string, unknown>[];
 };
-type Operation = { responses: Record<string, Response>; security?: Record<string, unknown>[] };
 export type Paths = Record<string, Record<string, Operation>>;
 
-export const documentedPaths: Paths = JSON.parse(
+const document = JSON.parse(
   readFileSync(join(import.meta.dirname, '../../openapi/openapi.json'), 'utf8'),
-).paths;
+);
+
+export const documentedPaths: Paths = document.paths;
+
+/** @throws Error where there is no reference, or none to a named schema of the document */
+export function resolveSchema<Schema>({ $ref }: Reference): Schema {
+  const schema = document.components.schemas[$ref?.replace('#/components/schemas/', '') ?? ''];
+  if (schema === undefined) throw new Error(`${$ref} is no named schema of the OpenAPI document`);
+  return schema;
+}
 
 /** Headers of HTTP, of Fetch and of every answer, which the document need not repeat. */
 const common =
