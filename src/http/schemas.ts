@@ -210,7 +210,7 @@ const metadata = Type.Object(
 
 const health = Type.Object({ status: Type.Literal('ok') }, { description: 'All is well.' });
 
-const error = Type.Object(
+const errorResponse = Type.Object(
   { error: Type.String(), error_description: Type.Optional(Type.String()) },
   { description: 'Every failure, RFC 6749 section 5.2.' },
 );
@@ -227,7 +227,7 @@ export const namedSchemas = (grantTypes: readonly string[]) => ({
   InactiveIntrospection: inactiveIntrospection,
   Metadata: metadata,
   Health: health,
-  Error: error,
+  ErrorResponse: errorResponse,
 });
 
 type Failure = { readonly error: string; readonly error_description?: string };
@@ -238,7 +238,7 @@ const failure = (description: string, examples: readonly Failure[], headers?: He
   headers,
   content: {
     'application/json': {
-      schema: Type.Ref('Error'),
+      schema: Type.Ref('ErrorResponse'),
       examples: Object.fromEntries(examples.map((value) => [value.error, { value }])),
     },
   },

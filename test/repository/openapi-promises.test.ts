@@ -40,7 +40,11 @@ t.test('clients are generated with one type for each body, and one for all failu
     for (const [status, { content }] of Object.entries(responses)) {
       const schema = content?.['application/json']?.schema ?? {};
       t.doesNotThrow(() => resolveSchema(schema), `${path} ${status}`);
-      t.equal(schema.$ref?.endsWith('/Error'), !status.startsWith('2'), `${path} ${status}`);
+      t.equal(
+        schema.$ref?.endsWith('/ErrorResponse'),
+        !status.startsWith('2'),
+        `${path} ${status}`,
+      );
     }
   }
 });
