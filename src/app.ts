@@ -7,6 +7,7 @@ import fastify, { type FastifyInstance, LogController } from 'fastify';
 import { type Config, issuerPath } from './config.ts';
 import { checkOnArrival, commonHeaders, type Ending } from './http/arrival.ts';
 import { createCors } from './http/cors.ts';
+import { answerInTime } from './http/deadline.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
 import { handleError, handleNotFound } from './http/error-handler.ts';
 import { acceptFormsOnly } from './http/form-bodies.ts';
@@ -41,8 +42,12 @@ export interface AppDependencies {
 
 /** Builds the application, which listens nowhere yet. `close()` drains it before it ends connections. */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { config, authorizationServer, origins, checkReadiness, logStream } = dependencies;
+  const { config, origins, checkReadiness, logStream } = dependencies;
   const { isLeaving = () => false } = dependencies;
+  const authorizationServer = answerInTime(
+    dependencies.authorizationServer,
+    config.answerDeadlineSeconds,
+  );
   const headers = commonHeaders(config);
   const app = fastify({
     logger: { ...loggerOptions(config), ...(logStream && { stream: logStream }) },

@@ -58,6 +58,8 @@ export interface Config {
   readonly statementTimeoutSeconds: number;
   /** How long a statement waits for a row that another one holds. */
   readonly lockTimeoutSeconds: number;
+  /** How long a client waits for its answer; then it is told 503, whatever has come of its request. */
+  readonly answerDeadlineSeconds: number;
   /** How long a client may take to send a whole request. */
   readonly requestTimeoutSeconds: number;
   readonly keepAliveTimeoutSeconds: number;
@@ -117,6 +119,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     acquireTimeoutSeconds: 2,
     statementTimeoutSeconds: 3,
     lockTimeoutSeconds: 1,
+    answerDeadlineSeconds: 5,
     requestTimeoutSeconds: 10,
     keepAliveTimeoutSeconds: 72,
     maximumClientConnections: 8192,

@@ -30,6 +30,7 @@ const patience = {
   acquireTimeoutSeconds: 10,
   statementTimeoutSeconds: 15,
   loginDeadlineSeconds: 5,
+  answerDeadlineSeconds: 40,
 } satisfies Partial<Config>;
 
 export interface TestServerOptions extends Partial<Config> {
