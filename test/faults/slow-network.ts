@@ -1,64 +1,59 @@
 /** A network between a server and PostgreSQL that takes its time, and neither loses nor reorders anything. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 
 export interface SlowNetwork {
   /** The database's URL through this network. */
   readonly url: string;
-  /** How long what is sent from now on is under way, each way. What is under way already stays so. */
+  /** Sets how long everything is under way from now on, each way; what is under way arrives at once. */
   delay(milliseconds: number): void;
 }
 
 export async function startSlowNetwork(t: Test, databaseUrl: string): Promise<SlowNetwork> {
   const upstream = new URL(databaseUrl);
   const sockets = new Set<Socket>();
-  const closing = new AbortController();
   let milliseconds = 0;
-  const add = (socket: Socket) => {
-    sockets.add(socket);
-    socket.setNoDelay(true);
-    socket.on('error', () => {});
-    socket.on('close', () => sockets.delete(socket));
-  };
-  /** Passes on what one side sends, and at last that it has gone, in order and each after its time. */
+  let changing = new AbortController();
+  const travel = (): Promise<void> =>
+    milliseconds === 0
+      ? Promise.resolve()
+      : sleep(milliseconds, undefined, { signal: changing.signal }).catch(() => {});
+
+  /** Passes on what one side sends, and at last that it has gone: PostgreSQL still runs what comes before that. */
   const carry = (from: Socket, to: Socket) => {
-    let arrival = Promise.resolve();
-    const arrive = (what: () => void) => {
-      const travel =
-        milliseconds > 0
-          ? delay(milliseconds, undefined, { signal: closing.signal })
-          : Promise.resolve();
-      arrival = Promise.all([arrival, travel]).then(what, () => {});
+    let arrived = Promise.resolve();
+    const send = (arrive: () => void) => {
+      arrived = Promise.all([arrived, travel()]).then(arrive);
     };
-    from.on('data', (chunk) => arrive(() => to.write(chunk)));
-    from.on('end', () => arrive(() => to.end()));
-    from.on('close', () => arrive(() => to.destroySoon()));
+    from.on('data', (chunk) => send(() => to.write(chunk)));
+    from.on('close', () => send(() => to.destroySoon()));
   };
-  const network = createServer({ allowHalfOpen: true }, (client) => {
-    const server = connect({
-      port: Number(upstream.port),
-      host: upstream.hostname,
-      allowHalfOpen: true,
-    });
-    for (const socket of [client, server]) add(socket);
+  const network = createServer((client) => {
+    const server = connect(Number(upstream.port), upstream.hostname);
+    for (const socket of [client, server]) {
+      sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.on('error', () => {});
+      socket.on('close', () => sockets.delete(socket));
+    }
     carry(client, server);
     carry(server, client);
   });
   network.listen(0, '127.0.0.1');
   await once(network, 'listening');
+  const delay = (each: number) => {
+    milliseconds = each;
+    changing.abort();
+    changing = new AbortController();
+  };
   t.teardown(() => {
-    closing.abort();
+    delay(0);
     for (const socket of sockets) socket.destroy();
     network.close();
   });
   const url = new URL(databaseUrl);
   url.port = String((network.address() as AddressInfo).port);
-  return {
-    url: url.href,
-    delay: (each) => {
-      milliseconds = each;
-    },
-  };
+  return { url: url.href, delay };
 }

@@ -32,6 +32,8 @@ export interface FaultPostgres {
   createDatabase(): Promise<TestDatabase>;
   /** Ends all processes of the server at once, as `pg_ctl stop -m immediate` does: no checkpoint. */
   crash(): Promise<void>;
+  /** Ends it in order, whoever is connected, as `pg_ctl stop -m fast` does. */
+  stop(): Promise<void>;
   /** Starts it on the same port, so that every URL stays valid, and waits until it has recovered. */
   startAgain(): Promise<void>;
 }
@@ -45,15 +47,15 @@ export async function startPostgres(t: Test): Promise<FaultPostgres> {
   const server = await startEmbeddedPostgres({ dataDir, notice, settings: durable });
   const cluster = clusterIn(await chooseServerPlace(dataDir, () => {}));
 
-  const endAtOnce = async () => {
+  const signal = async (name: 'SIGINT' | 'SIGQUIT') => {
     const postmaster = await findPostmaster(cluster);
-    if (postmaster?.isRunning) process.kill(postmaster.pid, 'SIGQUIT');
+    if (postmaster?.isRunning) process.kill(postmaster.pid, name);
   };
   // A test that takes too long is ended by SIGTERM, without a teardown.
-  process.once('SIGTERM', () => endAtOnce().finally(() => process.exit(1)));
+  process.once('SIGTERM', () => signal('SIGQUIT').finally(() => process.exit(1)));
 
-  const crash = async () => {
-    await endAtOnce();
+  const end = async (name: 'SIGINT' | 'SIGQUIT') => {
+    await signal(name);
     while ((await findPostmaster(cluster))?.isRunning) await delay(5);
   };
   const startAgain = async () => {
@@ -86,7 +88,8 @@ export async function startPostgres(t: Test): Promise<FaultPostgres> {
       t.teardown(() => inspect.end());
       return { url, inspect };
     },
-    crash,
+    crash: () => end('SIGQUIT'),
+    stop: () => end('SIGINT'),
     startAgain,
   };
 }
