@@ -11,6 +11,7 @@ import {
 import { digest, generateClientSecret } from '../oauth/opaque-token.ts';
 import { isScopeToken } from '../oauth/scope.ts';
 import { AdministrationError, NameTaken } from './administration-error.ts';
+import { moveCutOff } from './cut-off.ts';
 import type { Database } from './database.ts';
 import { ClientEntity, ClientSecretEntity } from './entities.ts';
 
@@ -212,7 +213,11 @@ export function createClientRegistry(
 
     async endSessions(clientId) {
       await find(clientId);
-      await change(clientId, { sessionsValidAfter: raw('clock_timestamp()') });
+      await moveCutOff(
+        (sessionsValidAfter) => change(clientId, { sessionsValidAfter }),
+        'client_key = (select key from client where client_id = ?)',
+        [clientId],
+      );
     },
   };
 }

@@ -116,8 +116,11 @@ export const lookUpStatement: Statement = {
  * update the owner first and revoke families in a second statement, which sees this family.
  * Instants of expiry are whole seconds: a token dies at the very `exp` that introspection announces.
  * The person's oldest families above the limit end in the same statement.
+ * A family begins after all cut-offs, by whole milliseconds; otherwise, when the clock has stepped back, people
+ * would log in to what is dead.
  *
- * Indexes: resource_owner_pkey, token_family_resource_owner_id_started_at_index, token_family_pkey.
+ * Indexes: resource_owner_pkey, token_family_resource_owner_id_started_at_index, token_family_pkey,
+ * client_pkey, server_state_pkey.
  */
 export const startFamilyStatement: Statement = {
   name: 'heirloom-start-family',
@@ -126,23 +129,21 @@ export const startFamilyStatement: Statement = {
     select id from resource_owner
     where id = $1 and credential_version = $2 and disabled_at is null
     for share
-  ), instant as materialized (
-    select now, date_trunc('second', now) as second from clock_timestamp() as now
-  ), family as (
+  ), ${instant}, family as (
     insert into token_family (
       id, lineage_digest, current_digest, client_key, resource_owner_id, scope, audience,
       started_at, idle_expires_at, expires_at, device_label, user_agent, address, access_tokens
     )
     select
       $3, $4, $5, $6, owner.id, $7, $8,
-      i.now,
+      greatest(i.now, ${cutOff('i.sessions_valid_after')} + interval '2 ms'),
       i.second + least($10::int, $11::int) * interval '1 second',
       i.second + $11 * interval '1 second',
       $13, $14, $15,
       array[row(
         $9, $7, i.now, i.second + least($12::int, $11) * interval '1 second'
       )::issued_access_token]
-    from owner cross join instant i
+    from owner cross join instant i left join client c on c.key = $6
     returning idle_expires_at, (access_tokens[1]).expires_at as access_expires_at
   ), ended as (
     update token_family f set revoked_at = i.now, revocation_reason = 'session_limit'
@@ -179,7 +180,7 @@ const isAccessTokenAlive = (place: string): string =>
 
 /**
  * The access tokens of the family `f` with a new one in front. Those that have expired go, at the latest with
- * the oldest; above the limit the oldest goes.
+ * the oldest; above the limit the oldest goes. Their places tell which that is: the clock may have stepped back.
  *
  * Most families have one or two. What stays of these is told without a subquery, which is an eighth of what
  * PostgreSQL does for a rotation.
@@ -191,9 +192,8 @@ const withNewAccessToken = (digest: string, scope: string, lifetimeSeconds: stri
         when ${isAccessTokenAlive('cardinality(f.access_tokens)')}
           and cardinality(f.access_tokens) < ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY} then f.access_tokens
         when cardinality(f.access_tokens) > 2 then array(
-          select kept from unnest(f.access_tokens) kept
-          where kept.expires_at > ${now}
-          order by kept.issued_at desc limit ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
+          select f.access_tokens[n] from generate_series(1, cardinality(f.access_tokens)) n
+          where ${isAccessTokenAlive('n')} order by n limit ${MAXIMUM_ACCESS_TOKENS_PER_FAMILY - 1}
         )
         when ${isAccessTokenAlive('1')} then f.access_tokens[1:1]
         else '{}'

@@ -2,6 +2,7 @@
 import { raw } from '@mikro-orm/postgresql';
 import { normalizeUsername } from '../oauth/username.ts';
 import { AdministrationError } from './administration-error.ts';
+import { moveCutOff } from './cut-off.ts';
 import type { Database } from './database.ts';
 import { ResourceOwnerEntity, ServerStateEntity, TokenFamilyEntity } from './entities.ts';
 
@@ -101,8 +102,12 @@ export function createSessionRegistry({ orm }: Database): SessionRegistry {
     },
 
     async revokeEverything() {
-      const now = raw('clock_timestamp()');
-      await orm.em.fork().nativeUpdate(ServerStateEntity, { id: 1 }, { sessionsValidAfter: now });
+      const em = orm.em.fork();
+      await moveCutOff(
+        (sessionsValidAfter) =>
+          em.nativeUpdate(ServerStateEntity, { id: 1 }, { sessionsValidAfter }),
+        'true',
+      );
     },
   };
 }
