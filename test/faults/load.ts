@@ -38,14 +38,18 @@ export const peopleNamed = (prefix: string, count: number): string[] =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
 
 /** An answer, or why there was none: a connection that was refused, reset or cut. */
-export type Reply = Answer | NoAnswer;
+export type Reply = (Answer | NoAnswer) & {
+  /** From the request to its end. */
+  readonly milliseconds: number;
+};
 
 interface NoAnswer {
   readonly status: 0;
   readonly reason: string;
 }
 
-const isAnswer = (reply: Reply): reply is Answer => reply.status !== 0;
+const isAnswer = <Any extends Answer | NoAnswer>(reply: Any): reply is Any & Answer =>
+  reply.status !== 0;
 
 /** Where to send a request; undefined while no instance runs. */
 export type Target = () => string | undefined;
@@ -62,11 +66,11 @@ export async function request(
     await pause();
     url = target();
   }
-  try {
-    return await post(`${url}${path}`, parameters, basic(client.id, client.secret));
-  } catch (error) {
-    return { status: 0, reason: String((error as Error).cause ?? error) };
-  }
+  const sentAt = performance.now();
+  const outcome = await post(`${url}${path}`, parameters, basic(client.id, client.secret)).catch(
+    (error: Error): NoAnswer => ({ status: 0, reason: String(error.cause ?? error) }),
+  );
+  return { ...outcome, milliseconds: performance.now() - sentAt };
 }
 
 export const login = (target: Target, client: LoadClient, username: string, password = PASSWORD) =>
@@ -87,7 +91,7 @@ export const introspect = (target: Target, client: LoadClient, token: string) =>
  */
 export type Meaning = 'granted' | 'verdict' | 'unavailable' | 'unanswered' | 'improper';
 
-export function meaningOf(reply: Reply): Meaning {
+export function meaningOf(reply: Answer | NoAnswer): Meaning {
   if (!isAnswer(reply)) return 'unanswered';
   if (reply.status === 200) return 'granted';
   if (reply.status !== 503)
@@ -113,11 +117,14 @@ export class Ledger {
   };
   /** When the last reply that was not an answer came, by `performance.now()`. */
   lastTroubleAt = 0;
+  /** How long the slowest request took. */
+  slowestMilliseconds = 0;
   readonly violations: string[] = [];
 
   note(reply: Reply): Meaning {
     const meaning = meaningOf(reply);
     this.counts[meaning]++;
+    this.slowestMilliseconds = Math.max(this.slowestMilliseconds, reply.milliseconds);
     if (meaning === 'improper') {
       this.violations.push(`improper answer ${describe(reply)}`);
     }

@@ -157,7 +157,7 @@ t.test('a row that is released in time is rotated by the request that waited', a
   const waiting = targets.map((target) => refresh(target, client, token));
   await delay(300);
   await release();
-  const [one, other] = (await Promise.all(waiting)) as [Answer, Answer];
+  const [one, other] = (await Promise.all(waiting)) as Reply[] as [Reply & Answer, Reply & Answer];
   t.equal(one.status, 200);
   t.equal(other.status, 200);
   t.equal(one.body.refresh_token, other.body.refresh_token, 'both get one successor');

@@ -39,12 +39,16 @@ export interface FaultPostgres {
 }
 
 /** Starts a PostgreSQL with full durability; the one of the other tests could lose what it acknowledged. */
-export async function startPostgres(t: Test): Promise<FaultPostgres> {
+export async function startPostgres(
+  t: Test,
+  extraSettings: Readonly<Record<string, string>> = {},
+): Promise<FaultPostgres> {
+  const settings = { ...durable, ...extraSettings };
   const dataDir = await mkdtemp(join(tmpdir(), 'heirloom-faults-'));
   // As root, the server runs as a user who has to pass this directory.
   await chmod(dataDir, 0o755);
   const notice = (line: string) => t.comment(line);
-  const server = await startEmbeddedPostgres({ dataDir, notice, settings: durable });
+  const server = await startEmbeddedPostgres({ dataDir, notice, settings });
   const cluster = clusterIn(await chooseServerPlace(dataDir, () => {}));
 
   const signal = async (name: 'SIGINT' | 'SIGQUIT') => {
@@ -60,11 +64,11 @@ export async function startPostgres(t: Test): Promise<FaultPostgres> {
   };
   const startAgain = async () => {
     const binDir = await prepareBinaries(await locateBinaries(), cluster, notice);
-    let launch = await launchServer(cluster, binDir, server.port, durable);
+    let launch = await launchServer(cluster, binDir, server.port, settings);
     while (!(await findPostmaster(cluster))?.isReady) {
       // Backends that outlive the crash for a moment keep a new server out.
       if (await launch.failure()) {
-        launch = await launchServer(cluster, binDir, server.port, durable);
+        launch = await launchServer(cluster, binDir, server.port, settings);
       }
       await delay(20);
     }
