@@ -24,47 +24,22 @@ const health = async ({ url }: ServerProcess): Promise<Record<string, number>> =
 const healthy = { livez: 200, readyz: 200 };
 const withoutDatabase = { livez: 200, readyz: 503 };
 
-/** Process ids of the server's own connections. */
-const backends = async (database: TestDatabase): Promise<number[]> => {
-  const rows = await ask<{ pid: number }>(
-    database,
-    `select pid from pg_stat_activity
-     where datname = current_database() and application_name = 'heirloom'`,
-  );
-  return rows.map(({ pid }) => pid);
-};
-
 t.test('F14 I1-I12: connections that are all blocked are 503 in time', async (t) => {
   const database = await postgres.createDatabase();
   const client = await createTrafficClient(database);
-  const server = await startServerProcess(t, database.url);
+  const proxy = await startProxy(t, database.url);
+  const server = await startServerProcess(t, proxy.url);
   const traffic = await startTraffic(database, server, client);
   t.strictSame(await health(server), healthy);
-  const frozen = await freeze(t, database);
+  // Those that the server makes meanwhile, too: no timeout of PostgreSQL's own ends a statement.
+  const silence = await keepDoing(t, async () => proxy.silence());
   await traffic.seesTrouble(8);
   // A connection made this moment answers once before it is found.
   await until(async () => (await health(server)).readyz === 503);
   t.equal((await health(server)).livez, 200);
-  await frozen.end();
+  await silence.end();
   await traffic.verify(t);
 });
-
-/** Stops the processes behind the server's connections, those of new ones too: no timeout of theirs ends a statement. */
-async function freeze(t: Test, database: TestDatabase): Promise<Trouble> {
-  const frozen = new Set<number>();
-  return keepDoing(
-    t,
-    async () => {
-      for (const pid of await backends(database)) {
-        if (!frozen.has(pid)) signal(pid, 'SIGSTOP');
-        frozen.add(pid);
-      }
-    },
-    async () => {
-      for (const pid of frozen) signal(pid, 'SIGCONT');
-    },
-  );
-}
 
 /** A fault that lasts until it is ended, or the test is. */
 interface Trouble {
@@ -75,7 +50,7 @@ interface Trouble {
 async function keepDoing(
   t: Test,
   work: () => Promise<void>,
-  undo: () => Promise<void>,
+  undo: () => Promise<void> = async () => {},
 ): Promise<Trouble> {
   let isOver = false;
   await work();
@@ -92,13 +67,6 @@ async function keepDoing(
   };
   t.teardown(end);
   return { end };
-}
-
-/** Whoever has gone meanwhile needs no signal. */
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {}
 }
 
 t.test('F15 I1-I12: a PostgreSQL without a free connection is 503, and no start', async (t) => {

@@ -1,7 +1,7 @@
 /** Every packet between a server and PostgreSQL takes its time. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { send } from '../support/client.ts';
+import { type Answer, send } from '../support/client.ts';
 import {
   createLoadClient,
   insist,
@@ -14,7 +14,6 @@ import {
   openFamilies,
   pause,
   peopleNamed,
-  type Reply,
   revoke,
 } from './load.ts';
 import { startSlowNetwork } from './slow-network.ts';
@@ -49,7 +48,7 @@ t.test('F12 I5, I7, I8: a slow network to PostgreSQL is 503 in time, and no verd
   const [idle, ...leavers] = await openFamilies(ledger, target, client, people, 9);
   const idleToken = newest(idle?.accessTokens ?? []);
 
-  const health = async (path: string): Promise<Reply> => send(`${server.url}${path}`);
+  const health = (path: string): Promise<Answer> => send(`${server.url}${path}`);
   const visits: string[] = [];
   const dead: string[] = [];
   let isOver = false;
