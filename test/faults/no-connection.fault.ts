@@ -1,4 +1,4 @@
-/** A server whose connections to PostgreSQL are blocked, refused, or lead nowhere. */
+/** Servers whose connections to PostgreSQL end, are blocked or refused, or lead nowhere. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,21 +21,41 @@ const health = async ({ url }: ServerProcess): Promise<Record<string, number>> =
   readyz: (await fetch(`${url}/readyz`)).status,
 });
 
+/** A connection that was made this moment answers once before it is found. */
+const untilUnready = (server: ServerProcess) =>
+  until(async () => (await health(server)).readyz === 503);
+
 const healthy = { livez: 200, readyz: 200 };
 const withoutDatabase = { livez: 200, readyz: 503 };
+
+t.test('F08 I1-I12: restarts of PostgreSQL log nobody out and undo nothing', async (t) => {
+  const database = await postgres.createDatabase();
+  const client = await createTrafficClient(database);
+  const servers = [
+    await startServerProcess(t, database.url),
+    await startServerProcess(t, database.url),
+  ] as const;
+  const traffic = await startTraffic(database, servers, client);
+  for (let restart = 0; restart < 2; restart++) {
+    await delay(500);
+    await postgres.stop();
+    await traffic.seesTrouble(1);
+    await postgres.startAgain();
+  }
+  await traffic.verify(t);
+});
 
 t.test('F14 I1-I12: connections that are all blocked are 503 in time', async (t) => {
   const database = await postgres.createDatabase();
   const client = await createTrafficClient(database);
   const proxy = await startProxy(t, database.url);
   const server = await startServerProcess(t, proxy.url);
-  const traffic = await startTraffic(database, server, client);
+  const traffic = await startTraffic(database, [server], client);
   t.strictSame(await health(server), healthy);
   // Those that the server makes meanwhile, too: no timeout of PostgreSQL's own ends a statement.
   const silence = await keepDoing(t, async () => proxy.silence());
   await traffic.seesTrouble(4);
-  // A connection made this moment answers once before it is found.
-  await until(async () => (await health(server)).readyz === 503);
+  await untilUnready(server);
   t.equal((await health(server)).livez, 200);
   await silence.end();
   await traffic.verify(t);
@@ -80,10 +100,11 @@ t.test('F15 I1-I12: a PostgreSQL without a free connection is 503, and no start'
       const url = await createRole(database, limit === 'of the role' ? 16 : -1);
       const environment = { MIGRATION_DATABASE_URL: database.url };
       const server = await startServerProcess(t, url, environment);
-      const traffic = await startTraffic(database, server, client);
+      const traffic = await startTraffic(database, [server], client);
       const occupation = await occupyAll(t, database, server, url);
       await traffic.seesTrouble(8);
-      t.strictSame(await health(server), withoutDatabase);
+      await untilUnready(server);
+      t.equal((await health(server)).livez, 200);
       await t.rejects(startServerProcess(t, url, environment), refusal, 'a start says why');
       await occupation.end();
       await traffic.verify(t);
@@ -127,27 +148,24 @@ async function occupyAll(
       taken.push(each);
     }
   };
-  const terminate = () =>
-    ask(
+  // The server is as quick to take what it has lost, and a connection has no name before it is made.
+  const occupy = async () => {
+    await ask(
       database,
       `select pg_terminate_backend(pid) from pg_stat_activity
        where usename = $1 and application_name = 'heirloom'`,
       [new URL(url).username],
     );
-  // The server is as quick to take what it has lost, and a connection has no name before it is made.
-  let quietRounds = 0;
-  while (quietRounds < 3) {
-    const { length } = await terminate();
     await takeAll();
-    const isQuiet = length === 0 && (await health(server)).readyz === 503;
-    quietRounds = isQuiet ? quietRounds + 1 : 0;
-  }
-  return keepDoing(t, takeAll, async () => {
+  };
+  const occupation = await keepDoing(t, occupy, async () => {
     await Promise.all(taken.splice(0).map((each) => each.end()));
   });
+  await untilUnready(server);
+  return occupation;
 }
 
-t.test('F27 I1-I12: a database whose name is not found or moves is no verdict', async (t) => {
+t.test('F27 I1-I12: a database whose name is not found is no verdict', async (t) => {
   const database = await postgres.createDatabase();
   const client = await createTrafficClient(database);
   const names = join(temporaryDirectory(t), 'names');
@@ -159,7 +177,7 @@ t.test('F27 I1-I12: a database whose name is not found or moves is no verdict', 
   await writeFile(names, '127.0.0.1');
   const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(resolver(names))}`;
   const server = await startServerProcess(t, url.href, { NODE_OPTIONS });
-  const traffic = await startTraffic(database, server, client);
+  const traffic = await startTraffic(database, [server], client);
   await writeFile(names, 'ENOTFOUND');
   const { granted } = traffic.ledger.counts;
   await until(() => traffic.ledger.counts.granted > granted + 50);

@@ -85,7 +85,13 @@ export async function startPostgres(
       await administer(server.url('postgres'), `create database ${name}`);
       const url = server.url(name);
       await arrange(url, async () => {});
-      const inspect = new pg.Pool({ connectionString: url, max: 4, application_name: 'inspect' });
+      const inspect = new pg.Pool({
+        connectionString: url,
+        max: 4,
+        application_name: 'inspect',
+        // What it once has it keeps, so that a server without connections finds none that it gave up.
+        idleTimeoutMillis: 0,
+      });
       // Its connections break with everybody's; the query behind them is tried again.
       inspect.on('error', () => {});
       inspect.on('connect', (client) => client.on('error', () => {}));
