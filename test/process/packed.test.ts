@@ -11,6 +11,7 @@ import {
 import { delimiter, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { migrations } from '../../migrations/index.ts';
+import { buildContext } from '../support/build-context.ts';
 import { createTestDatabase } from '../support/database.ts';
 import { CHECKOUT, run, serve, temporaryDirectory } from '../support/process.ts';
 
@@ -24,25 +25,13 @@ const env = { PATH: hostPath };
 /** The test runner loads itself into every Node below it, which the compiler does not bear. */
 const plainNode = ['-u', 'NODE_OPTIONS'];
 
-const packedFiles = [
-  'src',
-  'migrations',
-  'mikro-orm.config.ts',
-  'tsconfig.json',
-  'tsconfig.build.json',
-  'package.json',
-  'README.md',
-  'LICENSE',
-  'CHANGELOG.md',
-  'SECURITY.md',
-];
-
 t.test('a packed install migrates and serves, and leaves the consumer’s Node alone', async (t) => {
   const directory = temporaryDirectory(t);
-  // A copy, because packing rewrites package.json for a moment while other tests read it.
+  // A copy, because packing rewrites package.json for a moment while other tests read it; of what a container image
+  // is built from, so that nothing is missing there.
   const copy = join(directory, 'copy');
   mkdirSync(copy);
-  for (const file of packedFiles)
+  for (const file of buildContext())
     cpSync(join(CHECKOUT, file), join(copy, file), { recursive: true });
   symlinkSync(join(CHECKOUT, 'node_modules'), join(copy, 'node_modules'));
   const manifest = readFileSync(join(copy, 'package.json'), 'utf8');
