@@ -54,6 +54,14 @@ const isAnswer = <Any extends Answer | NoAnswer>(reply: Any): reply is Any & Ans
 /** Where to send a request; undefined while no instance runs. */
 export type Target = () => string | undefined;
 
+/** Servers that keep their address, as targets. */
+export const targetsOf = (servers: readonly { readonly url: string }[]): [Target, ...Target[]] =>
+  servers.map(
+    ({ url }): Target =>
+      () =>
+        url,
+  ) as [Target, ...Target[]];
+
 /** Sends one request once; waits only for an instance to send it to. */
 export async function request(
   target: Target,

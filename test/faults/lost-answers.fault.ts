@@ -16,7 +16,7 @@ import {
   peopleNamed,
   refresh,
   revoke,
-  type Target,
+  targetsOf,
 } from './load.ts';
 import { type Fate, startLossyProxy } from './lossy-proxy.ts';
 import { ask, startPostgres, startServerProcess } from './support.ts';
@@ -44,11 +44,7 @@ const servers = [
   await startServerProcess(t, database.url),
   await startServerProcess(t, database.url),
 ];
-const targets = servers.map(
-  ({ url }): Target =>
-    () =>
-      url,
-) as [Target, Target];
+const targets = targetsOf(servers);
 const [direct] = targets;
 
 /** Lets time pass for one family, while the service lives on. */

@@ -14,6 +14,7 @@ import {
   peopleNamed,
   revoke,
   type Target,
+  targetsOf,
 } from './load.ts';
 import { startPostgres, startServerProcess } from './support.ts';
 import {
@@ -91,11 +92,7 @@ t.test(
 
     const { unavailable, unanswered } = ledger.counts;
     t.strictSame({ unavailable, unanswered }, { unavailable: 0, unanswered: 0 });
-    const targets = servers.map(
-      ({ url }) =>
-        () =>
-          url,
-    ) as [() => string, () => string];
+    const targets = targetsOf(servers);
     await verifyHolders(t, ledger, database, targets, holders);
     t.equal(await findUnexpected(ledger, targets, client, dead, false), 0, 'I3: who left is out');
     t.strictSame(await constantsOf(database, holders), constants, 'I12: nothing else has changed');

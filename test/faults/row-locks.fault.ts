@@ -15,6 +15,7 @@ import {
   type Reply,
   refresh,
   type Target,
+  targetsOf,
 } from './load.ts';
 import { ask, holdRow, startPostgres, startServerProcess } from './support.ts';
 import { inTurns, printFigures } from './verify.ts';
@@ -31,7 +32,7 @@ const postgres = await startPostgres(t);
 interface Scene {
   readonly database: TestDatabase;
   readonly client: LoadClient;
-  readonly targets: readonly [Target, Target];
+  readonly targets: readonly [Target, ...Target[]];
   /** The current refresh token of each family. */
   readonly tokens: string[];
 }
@@ -43,11 +44,7 @@ async function setUp(t: Test, families: number): Promise<Scene> {
     await startServerProcess(t, database.url),
     await startServerProcess(t, database.url),
   ];
-  const targets = servers.map(
-    ({ url }) =>
-      () =>
-        url,
-  ) as unknown as [Target, Target];
+  const targets = targetsOf(servers);
   const ledger = new Ledger();
   const tokens: string[] = [];
   await inTurns(Array.from({ length: families }), 4, async (_, index) => {

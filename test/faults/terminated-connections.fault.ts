@@ -18,6 +18,7 @@ import {
   peopleNamed,
   refresh,
   type Target,
+  targetsOf,
 } from './load.ts';
 import { ask, holdRow, startPostgres, startServerProcess, until } from './support.ts';
 import {
@@ -47,11 +48,7 @@ t.test('F10 I1-I12: ending every connection each second is never a verdict', asy
     await startServerProcess(t, database.url),
     await startServerProcess(t, database.url),
   ];
-  const targets = servers.map(
-    ({ url }): Target =>
-      () =>
-        url,
-  ) as [Target, Target];
+  const targets = targetsOf(servers);
   const anyServer: Target = () => servers[Math.random() < 0.5 ? 0 : 1]?.url;
   const ledger = new Ledger();
   const holders = await openFamilies(ledger, anyServer, client, people, FAMILIES);

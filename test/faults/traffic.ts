@@ -18,6 +18,7 @@ import {
   peopleNamed,
   revoke,
   type Target,
+  targetsOf,
 } from './load.ts';
 import { type ServerProcess, until } from './support.ts';
 import {
@@ -63,11 +64,7 @@ export async function startTraffic(
   servers: readonly [ServerProcess, ...ServerProcess[]],
   client: LoadClient,
 ): Promise<Traffic> {
-  const targets = servers.map(
-    ({ url }): Target =>
-      () =>
-        url,
-  ) as [Target, ...Target[]];
+  const targets = targetsOf(servers);
   const target: Target = () => servers[Math.floor(Math.random() * servers.length)]?.url;
   const ledger = new Ledger();
   const holders = await openFamilies(ledger, target, client, people, FAMILIES);
