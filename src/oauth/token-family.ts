@@ -64,7 +64,8 @@ export type RefreshDecision =
 export function causeOfDeath(family: TokenFamily, now: Date): string | undefined {
   if (family.revokedAt !== undefined) return 'family is revoked';
   if (family.expiresAt <= now) return 'family has expired';
-  if (family.sessionsValidAfter !== undefined && family.startedAt <= family.sessionsValidAfter) {
+  // Not asked the other way round: no comparison holds for what is no date, such as the infinity of PostgreSQL.
+  if (family.sessionsValidAfter !== undefined && !(family.startedAt > family.sessionsValidAfter)) {
     return 'family began before a cut-off';
   }
   if (family.isSuspended) return 'client or resource owner is disabled';

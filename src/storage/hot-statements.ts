@@ -117,7 +117,7 @@ export const lookUpStatement: Statement = {
  * Instants of expiry are whole seconds: a token dies at the very `exp` that introspection announces.
  * The person's oldest families above the limit end in the same statement.
  * A family begins after all cut-offs, by whole milliseconds; otherwise, when the clock has stepped back, people
- * would log in to what is dead.
+ * would log in to what is dead. But never at infinity, where somebody has set a cut-off to that: none would end it.
  *
  * Indexes: resource_owner_pkey, token_family_resource_owner_id_started_at_index, token_family_pkey,
  * client_pkey, server_state_pkey.
@@ -136,7 +136,7 @@ export const startFamilyStatement: Statement = {
     )
     select
       $3, $4, $5, $6, owner.id, $7, $8,
-      greatest(i.now, ${cutOff('i.sessions_valid_after')} + interval '2 ms'),
+      greatest(i.now, nullif(${cutOff('i.sessions_valid_after')}, 'infinity') + interval '2 ms'),
       i.second + least($10::int, $11::int) * interval '1 second',
       i.second + $11 * interval '1 second',
       $13, $14, $15,

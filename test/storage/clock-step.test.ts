@@ -120,6 +120,20 @@ for (const [whose, cutOff] of Object.entries(cutOffs)) {
   });
 }
 
+t.test('a cut-off that is set to infinity ends every session, and none begins there', async (t) => {
+  const { server, logIn, isActive } = await startScene(t);
+  const before = await logIn();
+  await server.inspect.query(`update server_state set sessions_valid_after = 'infinity'`);
+  const during = await logIn();
+  t.notOk(await isActive(before.access_token));
+  t.notOk(await isActive(during.access_token));
+
+  await server.inspect.query('update server_state set sessions_valid_after = null');
+  await server.dependencies.sessions.revokeEverything();
+  t.notOk(await isActive(during.access_token), 'the next cut-off ends what began meanwhile');
+  t.ok(await isActive((await logIn()).access_token), 'and people can log in again');
+});
+
 t.test('the newest access tokens of a session are kept, whatever their date', async (t) => {
   const { server, cast, logIn, isActive } = await startScene(t);
   let { refresh_token } = await logIn();
