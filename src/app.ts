@@ -5,9 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import cookie from '@fastify/cookie';
 import fastify, { type FastifyInstance, LogController } from 'fastify';
 import { type Config, issuerPath } from './config.ts';
+import { inTime } from './deadline.ts';
 import { checkOnArrival, commonHeaders, type Ending } from './http/arrival.ts';
 import { createCors } from './http/cors.ts';
-import { answerInTime } from './http/deadline.ts';
 import { addDocs, collectOpenApi } from './http/docs.ts';
 import { handleError, handleNotFound } from './http/error-handler.ts';
 import { acceptFormsOnly } from './http/form-bodies.ts';
@@ -42,12 +42,9 @@ export interface AppDependencies {
 
 /** Builds the application, which listens nowhere yet. `close()` drains it before it ends connections. */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { config, origins, checkReadiness, logStream } = dependencies;
+  const { config, authorizationServer, origins, checkReadiness, logStream } = dependencies;
   const { isLeaving = () => false } = dependencies;
-  const authorizationServer = answerInTime(
-    dependencies.authorizationServer,
-    config.answerDeadlineSeconds,
-  );
+  const { answerDeadlineSeconds } = config;
   const headers = commonHeaders(config);
   const app = fastify({
     logger: { ...loggerOptions(config), ...(logStream && { stream: logStream }) },
@@ -110,13 +107,15 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   await app.register(async (apps) => {
     // Parses nothing by itself; the cookies of one client are read where its name is known.
     await apps.register(cookie, { hook: false });
-    const browser = { cors: createCors(origins), cookiePath: config.cookiePath };
-    addTokenEndpoint(apps, authorizationServer, browser);
-    addRevocationEndpoint(apps, authorizationServer, browser);
+    const cors = createCors(origins, answerDeadlineSeconds);
+    const options = { cors, cookiePath: config.cookiePath, answerDeadlineSeconds };
+    addTokenEndpoint(apps, authorizationServer, options);
+    addRevocationEndpoint(apps, authorizationServer, options);
   });
-  addIntrospectionEndpoint(app, authorizationServer, issuer);
+  addIntrospectionEndpoint(app, authorizationServer, { issuer, answerDeadlineSeconds });
   addMetadataEndpoint(app, authorizationServer, { path, current: issuer });
-  addHealthEndpoints(app, checkReadiness, ending.isTold);
+  const checkInTime = () => inTime(checkReadiness(), answerDeadlineSeconds);
+  addHealthEndpoints(app, checkInTime, ending.isTold);
   if (config.areDocsOn) await addDocs(app, path);
   return app;
 }

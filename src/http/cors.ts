@@ -7,10 +7,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Client } from '../oauth/client.ts';
 import type { OriginStore, RegisteredOrigin } from '../oauth/ports.ts';
-import { type CookiePath, CSRF_HEADER } from './refresh-cookie.ts';
+import { CSRF_HEADER } from './refresh-cookie.ts';
 
 /** The CORS side of an endpoint, from the arrival of a request to its answer. */
 export interface Cors {
+  /** The answer is due from here on, whoever has to be asked who may read it. */
+  noteArrival(request: FastifyRequest): void;
   /** From here on the client decides who may read the answer. */
   noteClient(request: FastifyRequest, client: Client): void;
   /** Runs for every answer of a route, failures of the framework included. */
@@ -20,12 +22,6 @@ export interface Cors {
     payload: unknown,
     done: (error: null, payload: unknown) => void,
   ): void;
-}
-
-/** What the endpoints that apps in browsers use need to know. */
-export interface BrowserOptions {
-  readonly cors: Cors;
-  readonly cookiePath: CookiePath;
 }
 
 /** How long a browser may go without asking again; actual requests are judged each time. */
@@ -40,17 +36,26 @@ const exposedHeaders = [
   'RateLimit-Reset',
 ].join(', ');
 
-/** Builds it over what clients have registered; where that cannot be read, no page reads an answer. */
-export function createCors(origins: OriginStore): Cors {
+/** Builds it over what clients have registered; where that cannot be read in time, no page reads an answer. */
+export function createCors(origins: OriginStore, answerDeadlineSeconds: number): Cors {
   const clients = new WeakMap<FastifyRequest, Client>();
+  const arrivals = new WeakMap<FastifyRequest, number>();
+  const secondsLeft = (request: FastifyRequest): number => {
+    const now = performance.now();
+    return answerDeadlineSeconds - (now - (arrivals.get(request) ?? now)) / 1000;
+  };
   /** A preflight names no client, and neither does what is refused unread: any client's origin may read. */
   const registered = async (request: FastifyRequest, origin: string) => {
     const client = clients.get(request);
     if (client !== undefined) return registeredFor(client, origin);
     // Without an answer nobody may read more than with one; the request itself is judged elsewhere.
-    return isSerialized(origin) ? origins.find(origin).catch(() => undefined) : undefined;
+    if (!isSerialized(origin)) return undefined;
+    return origins.find(origin, secondsLeft(request)).catch(() => undefined);
   };
   return {
+    noteArrival(request) {
+      if (request.headers.origin !== undefined) arrivals.set(request, performance.now());
+    },
     noteClient(request, client) {
       if (request.headers.origin !== undefined) clients.set(request, client);
     },

@@ -29,10 +29,20 @@ export function handleError(
   request: FastifyRequest,
   reply: FastifyReply,
 ): FastifyReply {
-  if (error instanceof OAuthError) return sendRefusal(error, request, reply);
-  if (error instanceof TemporarilyUnavailable) return sendUnavailable(error, request, reply);
-  if (error instanceof TooManyFailures) return sendTooManyFailures(error, request, reply);
+  noteFailure(error, request);
+  if (error instanceof OAuthError) return sendRefusal(error, reply);
+  if (error instanceof TemporarilyUnavailable || error instanceof TooManyFailures) {
+    return sendUnavailable(error, reply);
+  }
   return sendHttpError(error, request, reply);
+}
+
+/** Writes the log's line about a failure, also where nobody waits for the answer any more. */
+export function noteFailure(error: unknown, request: FastifyRequest): void {
+  if (error instanceof OAuthError) noteRefusal(error, request);
+  else if (error instanceof TemporarilyUnavailable) noteUnavailable(error, request);
+  else if (error instanceof TooManyFailures) noteTooManyFailures(error, request);
+  else noteHttpError(error, request);
 }
 
 /** Answers a path that does not exist, without repeating it, and methods that exist on no path. */
@@ -44,12 +54,8 @@ export function handleNotFound(request: FastifyRequest, reply: FastifyReply): Fa
     : reply.code(501).send({ error: 'not_implemented' });
 }
 
-function sendRefusal(
-  error: OAuthError,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): FastifyReply {
-  const { code, description, detail, context } = error;
+function noteRefusal(error: OAuthError, request: FastifyRequest): void {
+  const { code, detail, context } = error;
   const line = {
     event: context.securityEvent ?? context.event ?? 'refused',
     outcome: 'refused',
@@ -64,6 +70,9 @@ function sendRefusal(
     path: pathOf(request),
   };
   request.log[levelOf(error)](line);
+}
+
+function sendRefusal({ code, description }: OAuthError, reply: FastifyReply): FastifyReply {
   if (code === 'invalid_client') reply.header('www-authenticate', BASIC_CHALLENGE);
   return reply.code(statusOf(code)).send({ error: code, error_description: description });
 }
@@ -79,18 +88,20 @@ function levelOf({ context }: OAuthError): 'info' | 'warn' | 'error' {
 }
 
 function sendUnavailable(
-  error: TemporarilyUnavailable,
-  request: FastifyRequest,
+  error: TemporarilyUnavailable | TooManyFailures,
   reply: FastifyReply,
 ): FastifyReply {
-  const { message: detail, cause, retryAfterSeconds } = error;
+  return reply
+    .code(error instanceof TooManyFailures ? 429 : 503)
+    .header('retry-after', error.retryAfterSeconds)
+    .send({ error: 'temporarily_unavailable' });
+}
+
+function noteUnavailable(error: TemporarilyUnavailable, request: FastifyRequest): void {
+  const { message: detail, cause } = error;
   // Trouble has a cause; without one there was simply too much to do.
   const reasons = cause === undefined ? {} : { cause: reasonsOf(error) };
   noteFlood(request, 'error', { event: 'unavailable', detail, ...reasons });
-  return reply
-    .code(503)
-    .header('retry-after', retryAfterSeconds)
-    .send({ error: 'temporarily_unavailable' });
 }
 
 /** Messages and codes along the chain of causes; the errors themselves could hold bound values. */
@@ -105,12 +116,8 @@ function reasonsOf(error: Error): string[] {
   return reasons;
 }
 
-function sendTooManyFailures(
-  error: TooManyFailures,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): FastifyReply {
-  const { message: detail, context, retryAfterSeconds } = error;
+function noteTooManyFailures(error: TooManyFailures, request: FastifyRequest): void {
+  const { message: detail, context } = error;
   // Once a window it is news; the rest would fill the log at the attacker's pace.
   const level = context.securityEvent === undefined ? 'info' : 'warn';
   request.log[level]({
@@ -120,10 +127,6 @@ function sendTooManyFailures(
     detail,
     address: addressOf(request),
   });
-  return reply
-    .code(429)
-    .header('retry-after', retryAfterSeconds)
-    .send({ error: 'temporarily_unavailable' });
 }
 
 /** Who was over a limit, where that is known. */
@@ -132,7 +135,7 @@ interface LimitedClient {
 }
 
 /** What HTTP, the framework or the limiter refuses, and whatever else was thrown, which need not be an error at all. */
-function sendHttpError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function noteHttpError(error: unknown, request: FastifyRequest): void {
   const {
     statusCode = 500,
     code,
@@ -140,15 +143,21 @@ function sendHttpError(error: unknown, request: FastifyRequest, reply: FastifyRe
   } = Object(error) as Partial<FastifyError & LimitedClient>;
   if (statusCode === 429) {
     noteFlood(request, 'warn', { event: 'rate_limited', outcome: 'refused', clientId });
-    return reply.code(429).send({ error: 'temporarily_unavailable' });
-  }
-  if (statusCode >= 400 && statusCode < 500) {
+  } else if (isClientsFault(statusCode)) {
     const address = addressOf(request);
     request.log.info({ event: 'refused', outcome: 'refused', detail: code, address });
-    return reply.code(statusCode).send({ error: 'invalid_request' });
+  } else {
+    const { name, stack } = Object(error) as Partial<Error>;
+    request.log.error({ event: 'failed', error: { name, stack } });
   }
-  const { name, stack } = Object(error) as Partial<Error>;
-  request.log.error({ event: 'failed', error: { name, stack } });
+}
+
+const isClientsFault = (statusCode: number): boolean => statusCode >= 400 && statusCode < 500;
+
+function sendHttpError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { statusCode = 500 } = Object(error) as Partial<FastifyError>;
+  if (statusCode === 429) return reply.code(429).send({ error: 'temporarily_unavailable' });
+  if (isClientsFault(statusCode)) return reply.code(statusCode).send({ error: 'invalid_request' });
   return reply.code(500).header('x-request-id', request.id).send({ error: 'server_error' });
 }
 

@@ -11,10 +11,11 @@ import { readTokenInquiry } from './token-inquiry.ts';
 export function addIntrospectionEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
-  issuer: () => string,
+  options: { readonly issuer: () => string; readonly answerDeadlineSeconds: number },
 ): void {
   addClientEndpoint(app, {
     url: '/introspect',
+    answerDeadlineSeconds: options.answerDeadlineSeconds,
     // No limit: resource servers ask on every API request. Callers that fail to authenticate are counted.
     schema: {
       operationId: 'introspect',
@@ -28,7 +29,7 @@ export function addIntrospectionEndpoint(
     },
     async handle(form, request) {
       const introspection = await server.introspect(readTokenInquiry(form, request));
-      return introspection.active ? activeBody(introspection, issuer()) : { active: false };
+      return introspection.active ? activeBody(introspection, options.issuer()) : { active: false };
     },
   });
 }

@@ -3,8 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { AuthorizationServer, RevocationRequest } from '../oauth/authorization-server.ts';
 import { addressOf } from './address.ts';
-import type { BrowserOptions } from './cors.ts';
-import { addClientEndpoint } from './endpoint.ts';
+import { type AppEndpointOptions, addClientEndpoint } from './endpoint.ts';
 import { clearRefreshCookie, readBrowserRequest } from './refresh-cookie.ts';
 import { createClientLimit } from './request-limits.ts';
 import { appEndpointErrors, appHeaders, cookieHeader } from './schemas.ts';
@@ -16,11 +15,12 @@ const limit = { name: 'revoke', requests: 1000, windowSeconds: 60 };
 export function addRevocationEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
-  { cors, cookiePath }: BrowserOptions,
+  { cors, cookiePath, answerDeadlineSeconds }: AppEndpointOptions,
 ): void {
   const countRevocation = createClientLimit(app, limit);
   addClientEndpoint(app, {
     url: '/revoke',
+    answerDeadlineSeconds,
     requestsPerSecond: 600,
     cors,
     schema: {

@@ -9,8 +9,7 @@ import type { RequestOrigin } from '../oauth/ports.ts';
 import { formatScope } from '../oauth/scope.ts';
 import { addressOf, networkOf } from './address.ts';
 import { clientCredentialParameters, readClientCredentials } from './client-credentials.ts';
-import type { BrowserOptions } from './cors.ts';
-import { addClientEndpoint } from './endpoint.ts';
+import { type AppEndpointOptions, addClientEndpoint } from './endpoint.ts';
 import { type Form, readParameters } from './form.ts';
 import {
   type CookiePath,
@@ -56,13 +55,14 @@ const errors = appEndpointErrors(
 export function addTokenEndpoint(
   app: FastifyInstance,
   server: AuthorizationServer,
-  { cors, cookiePath }: BrowserOptions,
+  { cors, cookiePath, answerDeadlineSeconds }: AppEndpointOptions,
 ): void {
   const limitOf = new Map(
     Object.entries(limits).map(([grantType, limit]) => [grantType, createClientLimit(app, limit)]),
   );
   addClientEndpoint(app, {
     url: '/token',
+    answerDeadlineSeconds,
     requestsPerSecond: 600,
     cors,
     schema: {

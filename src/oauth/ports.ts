@@ -159,8 +159,8 @@ export interface RegisteredOrigin {
 
 /** Tells which origins' scripts may read an answer to a request that names no client. */
 export interface OriginStore {
-  /** @throws TemporarilyUnavailable if the database does not answer and never has about this origin */
-  find(origin: string): Promise<RegisteredOrigin | undefined>;
+  /** @throws TemporarilyUnavailable if the database does not answer in time and never has about this origin */
+  find(origin: string, seconds: number): Promise<RegisteredOrigin | undefined>;
 }
 
 /** A person as read before their password is verified. */

@@ -1,4 +1,5 @@
 /** Origins that clients have registered. Implements `OriginStore`. */
+import { inTime } from '../deadline.ts';
 import type { OriginStore, RegisteredOrigin } from '../oauth/ports.ts';
 import { createCoalescer, type OrdinalRow, ordinalsOf } from './coalescer.ts';
 import { type Database, isStatementFailure } from './database.ts';
@@ -46,9 +47,9 @@ export function createOriginStore(database: Pick<Database, 'run'>): OriginStore 
   });
   const remembered = new Map<string, RegisteredOrigin>();
   return {
-    async find(origin) {
+    async find(origin, seconds) {
       try {
-        const { has_cookie_client } = await ask(origin);
+        const { has_cookie_client } = await inTime(ask(origin), seconds);
         remembered.delete(origin);
         if (has_cookie_client === null) return undefined;
         const found = { hasCookieClient: has_cookie_client };
