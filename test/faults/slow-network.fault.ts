@@ -4,7 +4,7 @@ import t from 'tap';
 import { send } from '../support/client.ts';
 import { introspect, meaningOf } from './load.ts';
 import { startSlowNetwork } from './slow-network.ts';
-import { startPostgres, startServerProcess } from './support.ts';
+import { startPostgres, startServerProcess, until } from './support.ts';
 import { createTrafficClient, startTraffic } from './traffic.ts';
 
 t.setTimeout(120_000);
@@ -23,9 +23,10 @@ t.test('F12 I1-I12: a slow network to PostgreSQL is 503 in time, and no verdict'
   const health = (path: string) => send(`${server.url}${path}`);
 
   network.delay(200);
-  const { granted } = ledger.counts;
-  await sleep(1000);
-  t.ok(ledger.counts.granted > granted, 'what takes less than its deadline is answered');
+  // More than are under way: these would be answered anyway.
+  const enough = ledger.counts.granted + 30;
+  await until(() => ledger.counts.granted > enough);
+  t.pass('what takes less than its deadline is answered');
 
   network.delay(20_000);
   const questions = Array.from({ length: QUESTIONS }, async () =>
